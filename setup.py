@@ -1,0 +1,40 @@
+"""Packaging of the toolkit; tool settings are in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="reid-core",
+    version="0.1.0",
+    description="A toolkit for object re-identification with CLIP: methods are projects on one core",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["reid_core", "reid_core.*"]),
+    package_data={"reid_core": ["**/*.html", "**/*.css"]},
+    python_requires=">=3.10",
+    install_requires=[
+        "torch>=2.6",
+        "torchvision>=0.21",
+        "numpy>=1.26",
+        "pillow>=10",
+        "pyyaml>=6",
+        "yacs>=0.1.8",
+        "fvcore>=0.1.5.post20221221",
+        "iopath>=0.1.10",
+        "open_clip_torch>=3.3",
+        "safetensors>=0.4",
+        "termcolor>=2.3",
+        "tabulate>=0.9",
+        "tqdm>=4.66",
+        "tensorboard>=2.16",
+        "matplotlib>=3.8",
+        "faiss-gpu>=1.14; sys_platform == 'linux' and platform_machine == 'x86_64'",
+        "faiss-cpu>=1.8; sys_platform != 'linux' or platform_machine != 'x86_64'",
+    ],
+    extras_require={
+        "dev": ["pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "ruff>=0.9"],
+    },
+    entry_points={"console_scripts": ["reid-train = reid_core.engine.launch:console"]},
+)
