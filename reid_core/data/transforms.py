@@ -1,0 +1,192 @@
+"""Image transforms: uint8 [3, H, W] in, uint8 (or, once normalised, float32) out.
+
+Random decisions are drawn from torch's global generator, which the loader seeds for every sample; a transform keeps
+no state of its own.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import reid_core.utils.torchvision_import  # noqa: F401 - must come before torchvision
+
+# isort: split
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as F
+
+from reid_core.registry import TRANSFORM_REGISTRY
+
+Transform = Callable[[Tensor], Tensor]
+
+
+class Compose:
+    """Applies transforms one after the other."""
+
+    def __init__(self, transforms: Sequence[Transform]):
+        self.transforms = list(transforms)
+
+    def __call__(self, image: Tensor) -> Tensor:
+        for transform in self.transforms:
+            image = transform(image)
+        return image
+
+
+def build_transforms(cfg: Any, train: bool) -> Compose:
+    """The transforms that INPUT.TRAIN_TRANSFORMS or INPUT.TEST_TRANSFORMS name, in order.
+
+    Raises LookupError for a name that is not registered, ValueError for values that a transform refuses.
+    """
+    names = cfg.INPUT.TRAIN_TRANSFORMS if train else cfg.INPUT.TEST_TRANSFORMS
+    return Compose([TRANSFORM_REGISTRY.build(name, cfg, train=train) for name in names])
+
+
+def normalize(image: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """uint8 [3, H, W] -> float32, (image / 255 - mean) / std. mean, std: [3, 1, 1], of values in [0, 1]."""
+    return image.float().div_(255).sub_(mean).div_(std)
+
+
+@TRANSFORM_REGISTRY.register()
+class Resize:
+    """Resizes to a fixed height and width, not keeping the aspect; antialiased, as Pillow does it."""
+
+    def __init__(self, size: Sequence[int], interpolation: str = "bilinear"):
+        """size: height, width in pixels. interpolation: "bilinear" or "bicubic"."""
+        if len(size) != 2 or min(size) < 1:
+            raise ValueError(f"The input size must be [height, width] in pixels, got {list(size)}.")
+        if interpolation not in ("bilinear", "bicubic"):
+            raise ValueError(f"Interpolation must be 'bilinear' or 'bicubic', got '{interpolation}'.")
+        self.size, self.interpolation = list(size), InterpolationMode(interpolation)
+
+    def __call__(self, image: Tensor) -> Tensor:
+        resized = F.resize(image, self.size, interpolation=self.interpolation, antialias=True)
+        return resized.contiguous()  # decoded images are rows of RGB pixels; all that follows is faster by channel
+
+    @classmethod
+    def from_config(cls, cfg: Any, train: bool) -> dict:
+        if train:
+            return {"size": cfg.INPUT.SIZE_TRAIN, "interpolation": cfg.INPUT.INTERPOLATION_TRAIN}
+        return {"size": cfg.INPUT.SIZE_TEST, "interpolation": cfg.INPUT.INTERPOLATION_TEST}
+
+
+@TRANSFORM_REGISTRY.register()
+class RandomHorizontalFlip:
+    """Mirrors left and right with a probability."""
+
+    def __init__(self, probability: float = 0.5):
+        self.probability = _checked_probability(probability, "INPUT.FLIP_PROBABILITY")
+
+    def __call__(self, image: Tensor) -> Tensor:
+        return F.horizontal_flip(image) if torch.rand(()).item() < self.probability else image
+
+    @classmethod
+    def from_config(cls, cfg: Any, train: bool) -> dict:
+        return {"probability": cfg.INPUT.FLIP_PROBABILITY}
+
+
+@TRANSFORM_REGISTRY.register()
+class PadAndCrop:
+    """Adds a black border and cuts out a random part of the image's former size."""
+
+    def __init__(self, padding: int = 10):
+        """padding: pixels on each side."""
+        if padding < 0:
+            raise ValueError(f"INPUT.PADDING must not be negative, got {padding}.")
+        self.padding = padding
+
+    def __call__(self, image: Tensor) -> Tensor:
+        if image.dtype != torch.uint8:
+            raise ValueError(
+                "PadAndCrop pads with black, which is 0 only before normalisation; in INPUT.TRAIN_TRANSFORMS it must "
+                "stand before the transform that normalises (RandomErasing with noise)."
+            )
+        height, width = image.shape[-2:]
+        top, left = (int(torch.randint(0, 2 * self.padding + 1, ())) for _ in range(2))
+        padded = F.pad(image, [self.padding])
+        return padded[..., top : top + height, left : left + width]
+
+    @classmethod
+    def from_config(cls, cfg: Any, train: bool) -> dict:
+        return {"padding": cfg.INPUT.PADDING}
+
+
+@TRANSFORM_REGISTRY.register()
+class RandomErasing:
+    """Covers a random box of the image (Zhong et al. 2020).
+
+    With `probability`, up to ten times: the box's share of the image is drawn uniformly from `area`, its height /
+    width log-uniformly from `aspect`, and if the box is smaller than the image in both directions it is placed
+    uniformly; otherwise the image stays as it is.
+
+    fill "mean": with the pixel mean: uint8 stays uint8, of an image that is already normalised the mean is 0.
+    fill "noise": with standard normal noise for each value, which has this meaning only after normalisation; so every
+    image, erased or not, leaves as normalised float32.
+    """
+
+    _TRIES = 10
+
+    def __init__(
+        self,
+        probability: float,
+        area: Sequence[float],
+        aspect: Sequence[float],
+        fill: str,
+        mean: Sequence[float],
+        std: Sequence[float],
+    ):
+        """area, aspect: smallest and largest. mean, std: per channel, of values in [0, 1]."""
+        if not 0 < area[0] <= area[1] <= 1:
+            raise ValueError(f"INPUT.ERASING_AREA must be [smallest, largest] in (0, 1], got {list(area)}.")
+        if not 0 < aspect[0] <= aspect[1]:
+            raise ValueError(f"INPUT.ERASING_ASPECT must be [smallest, largest], positive, got {list(aspect)}.")
+        if fill not in ("mean", "noise"):
+            raise ValueError(f"INPUT.ERASING_FILL must be 'mean' or 'noise', got '{fill}'.")
+        self.probability = _checked_probability(probability, "INPUT.ERASING_PROBABILITY")
+        self.area, self.log_aspect, self.fill = tuple(area), tuple(map(math.log, aspect)), fill
+        self.mean, self.std = (torch.tensor(list(values)).view(-1, 1, 1) for values in (mean, std))
+        self._mean_pixel = (self.mean * 255).round().to(torch.uint8)
+
+    def __call__(self, image: Tensor) -> Tensor:
+        if self.fill == "noise" and image.dtype == torch.uint8:
+            image = normalize(image, self.mean, self.std)
+        box = self._draw_box(*image.shape[-2:]) if torch.rand(()).item() < self.probability else None
+        if box is None:
+            return image
+        image = image.clone()  # the caller's image stays as it was
+        patch = image[(..., *box)]
+        if self.fill == "noise":
+            patch.copy_(torch.randn(patch.shape))  # several times faster than normal_() on a part of an image
+        else:
+            patch.copy_((self._mean_pixel if image.dtype == torch.uint8 else torch.zeros(())).expand_as(patch))
+        return image
+
+    def _draw_box(self, height: int, width: int) -> tuple[slice, slice] | None:
+        for _ in range(self._TRIES):
+            share, log_aspect = torch.rand(2).tolist()
+            area = height * width * (self.area[0] + share * (self.area[1] - self.area[0]))
+            aspect = math.exp(self.log_aspect[0] + log_aspect * (self.log_aspect[1] - self.log_aspect[0]))
+            box_height, box_width = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+            if box_height < height and box_width < width:
+                top = int(torch.randint(0, height - box_height + 1, ()))
+                left = int(torch.randint(0, width - box_width + 1, ()))
+                return slice(top, top + box_height), slice(left, left + box_width)
+        return None
+
+    @classmethod
+    def from_config(cls, cfg: Any, train: bool) -> dict:
+        return {
+            "probability": cfg.INPUT.ERASING_PROBABILITY,
+            "area": cfg.INPUT.ERASING_AREA,
+            "aspect": cfg.INPUT.ERASING_ASPECT,
+            "fill": cfg.INPUT.ERASING_FILL,
+            "mean": cfg.MODEL.PIXEL_MEAN,
+            "std": cfg.MODEL.PIXEL_STD,
+        }
+
+
+def _checked_probability(value: float, key: str) -> float:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{key} must be in [0, 1], got {value}.")
+    return value

@@ -1,0 +1,115 @@
+"""The processes that decode images: torch's DataLoader over tasks, with errors that a person can act on."""
+
+import multiprocessing
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from reid_core.data.worker import Failure, ImageFiles, Loaded, Task, raise_failure, start_worker
+
+STALL_SECONDS = 600  # a batch that takes longer is a hang (a dead network drive, a stuck process), not slowness
+
+
+class _TaskQueue:
+    """The tasks that a DataLoader hands to its workers; set anew before each pass over it."""
+
+    tasks: Iterable[Task] = ()
+
+    def __iter__(self) -> Iterator[Task]:
+        return iter(self.tasks)
+
+
+class WorkerPool:
+    """A torch DataLoader over tasks, with our errors. Its workers live until `close`, or for one pass."""
+
+    def __init__(
+        self, files: ImageFiles, num_workers: int, prefetch_factor: int, pin_memory: bool, persistent_workers: bool
+    ):
+        self._queue = _TaskQueue()
+        self._loader: DataLoader | None = None
+        self._iterator: Iterator[Loaded | Failure] | None = None
+        self._pass = 0
+        self._files = files
+        self._options: dict[str, Any] = {"num_workers": num_workers, "pin_memory": pin_memory}
+        if num_workers:
+            self._options |= {
+                "prefetch_factor": prefetch_factor,
+                "persistent_workers": persistent_workers,
+                "worker_init_fn": start_worker,
+                "multiprocessing_context": _start_method(),
+                "timeout": STALL_SECONDS,
+            }
+
+    def run(self, tasks: Iterable[Task]) -> Iterator[Loaded]:
+        """The prepared batches, in order.
+
+        Raises what a worker raised, RuntimeError if one died or hangs; the workers then end, and a later pass starts
+        new ones.
+        """
+        if self._loader is None:
+            self._loader = DataLoader(
+                self._files,
+                batch_size=None,  # a task is a whole batch already
+                sampler=self._queue,
+                collate_fn=_unchanged,
+                generator=torch.Generator(),  # the DataLoader draws a number a pass: not from the global generator
+                **self._options,
+            )
+        self._pass += 1
+        mine, self._queue.tasks = self._pass, tasks
+        try:
+            self._iterator = self._guarded(lambda: iter(self._loader))
+            while loaded := self._guarded(lambda: next(self._iterator, None)):
+                if isinstance(loaded, Failure):
+                    raise_failure(loaded)
+                yield loaded
+                if mine != self._pass:
+                    raise RuntimeError("This pass was ended by a later one, or by close(), on the same loader.")
+        except Exception:
+            if mine == self._pass:
+                self.close()  # at once: left to the garbage collector, workers take seconds to notice
+            raise
+        finally:
+            if mine == self._pass:
+                self._iterator = None  # workers that live for one pass end here, also when it is left early
+
+    def close(self) -> None:
+        """End the workers."""
+        self._loader = self._iterator = None
+        self._pass += 1
+
+    def _guarded(self, step: Callable[[], Any]) -> Any:
+        """`step()`, with DataLoader's errors about its processes put into words that say what to do."""
+        try:
+            return step()
+        except RuntimeError as error:
+            reason = str(error).rstrip(". ")
+            if "DataLoader worker" in reason:
+                raise RuntimeError(
+                    f"A process that decodes images died ({reason}). Most often the machine ran out of memory, or of "
+                    "shared memory (/dev/shm): lower DATALOADER.NUM_WORKERS or DATALOADER.PREFETCH_FACTOR, or give "
+                    "the container more."
+                ) from None
+            if "DataLoader timed out" in reason:
+                raise RuntimeError(
+                    f"The processes that decode images gave no batch for {self._options['timeout']} seconds. Most "
+                    "often the drive that holds the images no longer answers; if it does, try "
+                    "DATALOADER.NUM_WORKERS 0 to see where it stops."
+                ) from None
+            raise
+
+
+def _start_method() -> multiprocessing.context.BaseContext | None:
+    """Fork on Linux, where it is the rule: workers start at once, share the table of paths and take any transform.
+
+    Threads may exist and compute; only one that is just then drawing from torch's global generator would leave its
+    lock closed in the worker, which ends as a stall. Elsewhere Python's default.
+    """
+    return multiprocessing.get_context("fork") if sys.platform == "linux" else None
+
+
+def _unchanged(loaded: Loaded | Failure) -> Loaded | Failure:
+    return loaded
