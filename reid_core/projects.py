@@ -5,7 +5,7 @@ A project is a folder with an `__init__.py` that defines `add_config(cfg)`. Impo
 is added first; their package root can be imported as `projects.OTHER`.
 """
 
-import importlib
+import copy
 import importlib.util
 import sys
 import types
@@ -15,6 +15,7 @@ from reid_core.config import CfgNode, ConfigError, get_cfg
 from reid_core.config.node import read_chain
 
 PACKAGE = "projects"
+_FILE_KEYS = (("MODEL", "WEIGHTS"), ("MODEL.BACKBONE", "ARCHITECTURE"), ("MODEL.BACKBONE", "PRETRAINED"))
 
 
 def find_project(path: str | Path) -> Path | None:
@@ -107,9 +108,25 @@ def load_config(config_file: str | Path | None, overrides: list[str] = ()) -> Cf
             add_project(cfg, Path.cwd() / Path(named).expanduser())
         del overrides[at : at + 2]
     for path, content in chain:
-        cfg.merge_from_dict(content, source=str(path))
+        cfg.merge_from_dict(_with_paths_from(path.parent, content), source=str(path))
     cfg.merge_from_list(overrides)
     return cfg
+
+
+def _with_paths_from(folder: Path, content: dict) -> dict:
+    """The content with the files that it names made absolute where they lie relative to the YAML, as its bases do.
+
+    An open_clip name or tag is no file beside the YAML and stays as it is; so does a path from the working folder.
+    """
+    content = copy.deepcopy(content)
+    for group, key in _FILE_KEYS:
+        node = content
+        for part in group.split("."):
+            node = node.get(part) if isinstance(node, dict) else None
+        value = node.get(key) if isinstance(node, dict) else None
+        if isinstance(value, str) and value and (folder / value).is_file():
+            node[key] = str((folder / value).resolve())
+    return content
 
 
 def _project_list(value: object, source: str) -> list[str]:

@@ -98,3 +98,14 @@ def test_a_key_of_a_project_that_is_not_loaded_is_unknown(tmp_path):
     path.write_text("PCL: {TEMPERATURE: 0.1}\n")
     with pytest.raises(ConfigError, match=r"'PCL.TEMPERATURE'"):
         load_config(path)
+
+
+def test_a_file_named_in_a_yaml_is_found_beside_it(make_project, monkeypatch, tmp_path):
+    folder = make_project("with_json", "WITH_JSON")
+    (folder / "small.json").write_text("{}")
+    path = folder / "configs" / "a.yml"
+    path.write_text("MODEL: {BACKBONE: {ARCHITECTURE: ../small.json, PRETRAINED: openai}}\n")
+    monkeypatch.chdir(tmp_path)
+    cfg = load_config(path)
+    assert cfg.MODEL.BACKBONE.ARCHITECTURE == str(folder / "small.json")
+    assert cfg.MODEL.BACKBONE.PRETRAINED == "openai"

@@ -41,6 +41,13 @@ def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], None]) ->
             file.write(content)
 
 
+def remove_left_overs(folder: Path) -> None:
+    """Remove what a killed process left of files that it was writing with `atomic_file` in this folder."""
+    if Path(folder).is_dir():
+        for path in Path(folder).glob(".*.tmp"):
+            path.unlink()
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -41,7 +41,8 @@ def weights_module() -> ModuleType:
 @cache
 def openai_state_dict(architecture: str) -> dict[str, torch.Tensor]:
     """The golden CLIP state dict ("ViT-B-16" or "RN50") under OpenAI's names; do not change its tensors."""
-    return {key: torch.from_numpy(value) for key, value in weights_module().openai_clip_state_dict(architecture).items()}
+    arrays = weights_module().openai_clip_state_dict(architecture)
+    return {key: torch.from_numpy(value) for key, value in arrays.items()}
 
 
 def image_batch(seed: int, batch: int, height: int, width: int) -> torch.Tensor:

@@ -1,0 +1,1 @@
+"""The engine: the training loop, its hooks, checkpoints, the training command."""

@@ -1,0 +1,204 @@
+"""The usual run: a config becomes datasets, model, stage, hooks, and is trained."""
+
+import logging
+from pathlib import Path
+
+import torch
+
+from reid_core.config import CfgNode, ConfigError
+from reid_core.data.loader import build_train_loader
+from reid_core.data.training_set import TrainingSet
+from reid_core.engine import checkpoint as checkpoints
+from reid_core.engine import hooks
+from reid_core.engine.stages import SCHEDULE_OFFSETS, Stage
+from reid_core.engine.step import TrainStep, amp_dtype
+from reid_core.engine.test_sets import TestSets, build_datasets, flatten_results
+from reid_core.engine.trainer import Trainer
+from reid_core.modeling.meta_arch import MetaArchitecture, build_model
+from reid_core.registry import HOOK_REGISTRY, TRAINER_REGISTRY
+from reid_core.solver import build_optimizer, build_schedule
+from reid_core.utils import comm
+from reid_core.utils.logging import get_logger
+from reid_core.utils.seed import seed_everything
+from reid_core.utils.writers import JSONLinesWriter, TensorBoardWriter, TerminalWriter, Writer
+
+
+@TRAINER_REGISTRY.register()
+class DefaultTrainer(Trainer):
+    """The one place where a config becomes a run. A method with another plan overrides a `build_` method.
+
+    Attributes beside the trainer's: cfg, device, training_set, test_sets, results (of the last evaluation, by
+    dataset).
+    """
+
+    def __init__(self, cfg: CfgNode):
+        self.cfg, self.device = cfg, resolve_device(cfg.DEVICE)
+        self.folder = Path(cfg.OUTPUT_DIR)
+        self.results: dict[str, dict] = {}
+        seed_everything(cfg.SEED)
+        datasets = build_datasets(cfg, list(dict.fromkeys([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])))
+        self.training_set = TrainingSet([datasets[name] for name in cfg.DATASETS.TRAIN])
+        self.test_sets = TestSets(cfg, {name: datasets[name] for name in cfg.DATASETS.TEST})
+        for dataset in datasets.values():
+            get_logger().info("%s", dataset)
+        self.model = self.build_model()
+        if cfg.MODEL.WEIGHTS:
+            _load(self.model, cfg.MODEL.WEIGHTS, self.training_set.label_map)
+        super().__init__(self.model, self.build_stages(), self.build_hooks())
+        seed_everything(cfg.SEED + comm.rank())  # from here on each process draws its own numbers
+
+    def build_model(self) -> MetaArchitecture:
+        data = self.training_set
+        cfg = _without_pretrained(self.cfg) if self.cfg.MODEL.WEIGHTS else self.cfg
+        return build_model(cfg, self.device, data.num_identities, data.num_cameras, data.num_views)
+
+    def build_stages(self) -> list[Stage]:
+        """One stage, configured by SOLVER."""
+        cfg = self.cfg
+        if cfg.SOLVER.SCHEDULE_AT not in SCHEDULE_OFFSETS:
+            raise ConfigError(
+                f"SOLVER.SCHEDULE_AT must be one of {', '.join(SCHEDULE_OFFSETS)}, got '{cfg.SOLVER.SCHEDULE_AT}'."
+            )
+        step = TrainStep(
+            self.model,
+            build_optimizer(cfg.SOLVER, self.model.named_parameters()),
+            self.device,
+            amp_dtype(cfg.SOLVER.AMP, self.device),
+            cfg.SOLVER.CLIP_GRADIENT_NORM,
+        )
+        return [
+            Stage(
+                name="train",
+                loader=build_train_loader(cfg, self.training_set, comm.rank(), comm.world_size()),
+                step=step,
+                schedule=build_schedule(cfg.SOLVER),
+                epochs=cfg.SOLVER.MAX_EPOCHS,
+                schedule_offset=SCHEDULE_OFFSETS[cfg.SOLVER.SCHEDULE_AT],
+            )
+        ]
+
+    def build_hooks(self) -> list[hooks.Hook]:
+        """The hooks in the order in which they are called; the method's own stand before the guards and writers."""
+        cfg = self.cfg
+        own = [HOOK_REGISTRY.build(name, cfg, training_set=self.training_set) for name in cfg.HOOKS]
+        return [
+            hooks.IterationTimer(),
+            hooks.LearningRateHook(),
+            hooks.NaNGuard(self.training_set.paths, cfg.LOG.PERIOD),
+            *own,
+            hooks.LogMetrics(self.build_writers(), cfg.LOG.PERIOD),
+            hooks.EvaluationHook(self.test, cfg.TEST.PERIOD),
+            hooks.CheckpointHook(
+                self.folder,
+                self.checkpoint_content,
+                cfg.CHECKPOINT.PERIOD,
+                cfg.CHECKPOINT.ITERATION_PERIOD,
+                cfg.CHECKPOINT.KEEP,
+                cfg.CHECKPOINT.BEST_METRIC,
+            ),
+            hooks.InterruptHook(self.device, cfg.LOG.PERIOD),
+        ]
+
+    def build_writers(self) -> list[Writer]:
+        writers = [TerminalWriter(), JSONLinesWriter(self.folder / "metrics.jsonl")]
+        if self.cfg.LOG.TENSORBOARD:
+            writers.append(TensorBoardWriter(self.folder / "tensorboard"))
+        return writers
+
+    def test(self) -> dict[str, float]:
+        """Evaluate the model as it is; keeps `results`, returns them as scalars."""
+        self.results = self.test_sets.evaluate(self.model)
+        return flatten_results(self.results)
+
+    def checkpoint_content(self) -> dict:
+        """What a checkpoint holds beside the position of the run."""
+        return {
+            "model": self.model.state_dict(),
+            "architecture": f"{self.cfg.MODEL.META_ARCHITECTURE} on {self.cfg.MODEL.BACKBONE.ARCHITECTURE}",
+            "config": self.cfg.dump(),
+            "data": self.training_set.state(),
+            "results": flatten_results(self.results) if self.results else {},
+        }
+
+    def resume(self) -> None:
+        """Go on from the newest checkpoint of the output folder; from the start, and saying so, if there is none.
+
+        Raises CheckpointError if the training images or the model are not those of the checkpoint.
+        """
+        found = checkpoints.list_checkpoints(self.folder)
+        if not found:
+            get_logger().warning(f"--resume: no checkpoint in {self.folder}, starting from the beginning.")
+            return
+        content = checkpoints.read_checkpoint(found[-1])
+        changes = self.training_set.describe_changes(content["data"])
+        if changes:
+            raise checkpoints.CheckpointError(
+                f"The training set is not the one of {found[-1]}: {'; '.join(changes)}. Put the data back, or start "
+                "a new run from these weights with MODEL.WEIGHTS and another OUTPUT_DIR."
+            )
+        checkpoints.load_model(self.model, content, found[-1], self.training_set.label_map)
+        try:
+            self.load_state_dict(content["trainer"])
+        except ValueError as error:
+            raise checkpoints.CheckpointError(f"{found[-1]} cannot be resumed: {error}") from error
+        get_logger().info(f"Resumed from {found[-1]} after {self.global_iteration} steps.")
+
+    def close(self) -> None:
+        """End the loaders' worker processes."""
+        for stage in self.stages:
+            stage.loader.close()
+
+
+def evaluate_only(cfg: CfgNode) -> dict[str, dict]:
+    """Evaluate MODEL.WEIGHTS (or, without, the untrained model) on DATASETS.TEST; results by dataset.
+
+    The model is built without what belongs to training identities, so any number of them fits; its tables of side
+    information have the checkpoint's sizes.
+    """
+    device = resolve_device(cfg.DEVICE)
+    seed_everything(cfg.SEED)
+    datasets = build_datasets(cfg, cfg.DATASETS.TEST)
+    content = checkpoints.read_checkpoint(cfg.MODEL.WEIGHTS) if cfg.MODEL.WEIGHTS else None
+    if content is None:
+        get_logger().warning("MODEL.WEIGHTS is empty: the model is evaluated as it starts, untrained for ReID.")
+    data = content["data"] if content else {}
+    model_cfg = _without_pretrained(cfg) if content else cfg
+    model = build_model(model_cfg, device, 0, data.get("num_cameras", 1), data.get("num_views", 1))
+    if content:
+        _report(checkpoints.load_model(model, content, cfg.MODEL.WEIGHTS))
+    return TestSets(cfg, datasets).evaluate(model)
+
+
+def resolve_device(setting: str) -> torch.device:
+    """The device of DEVICE for this process. Raises ConfigError for one that is not there."""
+    if setting == "auto":
+        setting = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(setting)
+    except RuntimeError as error:
+        raise ConfigError(f"DEVICE '{setting}' is no torch device: use auto, cpu, cuda or cuda:N.") from error
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise ConfigError(f"DEVICE is '{setting}', but torch sees no CUDA device here; use DEVICE auto or cpu.")
+        index = device.index if device.index is not None else comm.local_rank()
+        if index >= torch.cuda.device_count():
+            raise ConfigError(f"DEVICE cuda:{index}: there are {torch.cuda.device_count()} CUDA devices here.")
+        device = torch.device("cuda", index)
+        torch.cuda.set_device(device)
+    return device
+
+
+def _without_pretrained(cfg: CfgNode) -> CfgNode:
+    """The config for a model whose weights are about to be replaced: CLIP's own need not be there."""
+    cfg = cfg.clone()
+    cfg.MODEL.BACKBONE.PRETRAINED = ""
+    return cfg
+
+
+def _load(model: MetaArchitecture, path: str, label_map: list[str]) -> None:
+    _report(checkpoints.load_model(model, checkpoints.read_checkpoint(path), path, label_map))
+
+
+def _report(report: checkpoints.LoadReport) -> None:
+    for note in report.notes:
+        get_logger().log(logging.WARNING, note)

@@ -1,0 +1,36 @@
+"""Encoding many images: features of a whole dataset, over all processes."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from reid_core.engine.step import synchronise_buffers, to_device
+from reid_core.modeling.meta_arch import MetaArchitecture
+from reid_core.structures import Batch
+from reid_core.utils import comm
+
+
+@torch.no_grad()
+def encode(model: MetaArchitecture, batches: Iterable[Batch]) -> Tensor:
+    """Test features of every image, float32 [N, D] on the CPU, in the order of the batches' `indices`.
+
+    Each process passes the batches of its own share; all of them get the whole. The model is in evaluation mode
+    meanwhile and back in its former mode afterwards.
+    """
+    was_training = model.training
+    synchronise_buffers(model)
+    model.eval()
+    features, indices = [], []
+    try:
+        for batch in batches:
+            features.append(model(to_device(batch, model.device)).float().cpu())
+            indices.append(batch["indices"].cpu())
+    finally:
+        model.train(was_training)
+    own = torch.cat(features), torch.cat(indices)
+    if comm.is_distributed():
+        own = tuple(comm.all_gather_rows(part.to(model.device)).cpu() for part in own)
+    ordered = torch.empty_like(own[0])
+    ordered[own[1]] = own[0]
+    return ordered

@@ -1,0 +1,137 @@
+"""The training command: arguments, processes, what is shown when something is wrong."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from reid_core.config import CfgNode
+from reid_core.engine.checkpoint import CheckpointError
+from reid_core.engine.default_trainer import evaluate_only, resolve_device
+from reid_core.engine.hooks.interrupt import Interrupted
+from reid_core.engine.hooks.nan_guard import NonFiniteLossError
+from reid_core.evaluation import results_table, save_results
+from reid_core.projects import load_config
+from reid_core.registry import TRAINER_REGISTRY, UnknownNameError
+from reid_core.utils import comm
+from reid_core.utils.file_io import remove_left_overs
+from reid_core.utils.logging import get_logger, setup_logger
+
+_EXAMPLE = """examples:
+  %(prog)s --config-file projects/PCL_CLIP/configs/msmt.yml
+  %(prog)s --config-file output/config.yaml --resume
+  %(prog)s --config-file output/config.yaml --eval-only MODEL.WEIGHTS output/best.pt
+  %(prog)s --config-file my_project/configs/a.yml SOLVER.BASE_LR 1e-4 OUTPUT_DIR output/a
+  torchrun --nproc-per-node 4 tools/train_net.py --config-file ...
+"""
+
+USER_ERRORS = (ValueError, UnknownNameError, CheckpointError, NonFiniteLossError, OSError)
+"""Errors that speak to the user (a ConfigError is a ValueError): shown as one message, the traceback in log.txt."""
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The arguments of the training command."""
+    parser = argparse.ArgumentParser(
+        description="Train or evaluate a ReID model.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config-file", required=True, help="YAML file; its project is the nearest one around it")
+    parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS and stop")
+    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in OUTPUT_DIR")
+    parser.add_argument("--num-gpus", type=int, default=0, metavar="N", help="start N processes, one for each GPU")
+    parser.add_argument("overrides", nargs=argparse.REMAINDER, metavar="KEY value", help="config keys to change")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns the exit code: 0, 2 after a user's error, 128 + signal when stopped by one."""
+    arguments = parse_arguments(argv)
+    if arguments.num_gpus > 1 and "RANK" not in os.environ:
+        return _start_processes(arguments.num_gpus)
+    return run_command(lambda: load_config(arguments.config_file, arguments.overrides), arguments)
+
+
+def console() -> None:
+    """Entry point of the installed command `reid-train`."""
+    sys.exit(main())
+
+
+def run_command(make_config: Callable[[], CfgNode], arguments: argparse.Namespace) -> int:
+    """Run with errors shown as a user wants them; cleans up the process group."""
+    setup_logger()
+    try:
+        cfg = make_config()
+        _start_group(cfg)
+        setup_logger(Path(cfg.OUTPUT_DIR))
+        return run(cfg, eval_only=arguments.eval_only, resume=arguments.resume)
+    except Interrupted as stop:
+        return 128 + stop.signal_number
+    except KeyboardInterrupt:
+        get_logger().error("Stopped at once; the last checkpoint is whole.")
+        return 128 + signal.SIGINT
+    except USER_ERRORS as error:
+        get_logger().error("%s", error)
+        get_logger().debug("traceback", exc_info=error)
+        return 2
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def run(cfg: CfgNode, eval_only: bool = False, resume: bool = False) -> int:
+    """Train, or evaluate, what the config says; writes config.yaml, checkpoints and metrics.json to OUTPUT_DIR."""
+    folder = Path(cfg.OUTPUT_DIR)
+    if eval_only:
+        if comm.is_main():
+            cfg.save(folder / "eval_config.yaml")
+        _show(evaluate_only(cfg), folder / "eval_metrics.json")
+        return 0
+    trainer = TRAINER_REGISTRY.get(cfg.TRAINER)(cfg)
+    if comm.is_main():
+        remove_left_overs(folder)
+        cfg.save(folder / "config.yaml")
+    if resume:
+        trainer.resume()
+    try:
+        trainer.train()
+    finally:
+        trainer.close()
+    if not trainer.results:  # resumed after the last evaluation
+        trainer.test()
+    _show(trainer.results, folder / "metrics.json")
+    return 0
+
+
+def _show(results: dict[str, dict], path: Path) -> None:
+    if comm.is_main():
+        save_results(path, results)
+        get_logger().info("\n%s\nwritten to %s", results_table(results), path)
+
+
+def _start_group(cfg: CfgNode) -> None:
+    """Join the process group that torchrun described in the environment, if it did."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1 or dist.is_initialized():
+        return
+    device = resolve_device(cfg.DEVICE)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+
+
+def _start_processes(number: int) -> int:
+    """Run this command again through torchrun, one process for each GPU."""
+    available = torch.cuda.device_count()
+    if number > available:
+        setup_logger().error(
+            f"--num-gpus {number}: torch sees {available} GPUs here. For several processes on CPUs use "
+            f"torchrun --nproc-per-node {number} tools/train_net.py ... DEVICE cpu."
+        )
+        return 2
+    from torch.distributed.run import main as torchrun
+
+    torchrun(["--standalone", "--nproc-per-node", str(number), sys.argv[0], *sys.argv[1:]])
+    return 0

@@ -1,0 +1,114 @@
+"""One optimisation step: 16-bit arithmetic, gradient clipping, data parallelism."""
+
+import contextlib
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from reid_core.config import ConfigError
+from reid_core.structures import Batch
+from reid_core.utils import comm
+
+_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def amp_dtype(setting: str, device: torch.device) -> torch.dtype | None:
+    """The 16-bit type of SOLVER.AMP on the device, None for plain float32. Raises ConfigError for another word."""
+    if setting == "off":
+        return None
+    if setting == "auto":
+        if device.type != "cuda":
+            return None
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    if setting not in _DTYPES:
+        raise ConfigError(f"SOLVER.AMP must be one of auto, off, {', '.join(_DTYPES)}; got '{setting}'.")
+    return _DTYPES[setting]
+
+
+class TrainStep:
+    """Forward, backward and update of a module whose `forward(batch)` gives named losses.
+
+    amp: None or a 16-bit dtype; float16 scales the loss. clip_gradient_norm: 0 for no limit. With several processes
+    gradients are averaged over them; `model` stays the bare module.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        device: torch.device,
+        amp: torch.dtype | None = None,
+        clip_gradient_norm: float = 0.0,
+    ):
+        self.model, self.optimizer, self.device = model, optimizer, device
+        self.amp, self.clip_gradient_norm = amp, clip_gradient_norm
+        self.scaler = torch.amp.GradScaler(device.type, enabled=amp == torch.float16)
+        self._parallel: nn.Module = model
+        if comm.world_size() > 1:
+            # Buffers are not broadcast at every forward pass (a prototype bank is large and equal everywhere
+            # anyway); running statistics are levelled before anything reads them, see synchronise_buffers.
+            self._parallel = DistributedDataParallel(
+                model,
+                device_ids=[device.index] if device.type == "cuda" else None,
+                broadcast_buffers=False,
+                find_unused_parameters=True,
+            )
+
+    def forward_backward(self, batch: Batch) -> dict[str, Tensor]:
+        """Compute the losses of a batch and the gradients of their sum; returns the losses, detached."""
+        batch = to_device(batch, self.device)
+        self.model.train()
+        precision = torch.autocast(self.device.type, dtype=self.amp) if self.amp else contextlib.nullcontext()
+        with precision:
+            losses = self._parallel(batch)
+            total = sum(losses.values())
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(total).backward()
+        return {name: value.detach() for name, value in losses.items()} | {"total_loss": total.detach()}
+
+    def apply(self) -> None:
+        """Clip the gradients and update the parameters."""
+        if self.clip_gradient_norm > 0:
+            self.scaler.unscale_(self.optimizer)
+            parameters = [p for group in self._groups() for p in group["params"]]
+            nn.utils.clip_grad_norm_(parameters, self.clip_gradient_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+    def _groups(self) -> list[dict]:
+        return self.optimizer.param_groups
+
+    def state_dict(self) -> dict:
+        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Raises ValueError if the saved optimiser trained other parameters."""
+        ours = [group["names"] for group in self._groups()]
+        saved = [group["names"] for group in state["optimizer"]["param_groups"]]
+        if ours != saved:
+            differing = sorted({name for group in ours for name in group} ^ {name for group in saved for name in group})
+            raise ValueError(
+                "The saved optimiser trained other parameters or in other groups"
+                + (f"; differing: {', '.join(differing[:8])}." if differing else ", by other rules for biases.")
+            )
+        # Rates, decays and momenta are the config's, which may have been changed on purpose before resuming.
+        settings = [{key: value for key, value in group.items() if key != "params"} for group in self._groups()]
+        self.optimizer.load_state_dict(state["optimizer"])
+        for group, setting in zip(self._groups(), settings, strict=True):
+            group.update(setting)
+        self.scaler.load_state_dict(state["scaler"])
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch's tensors on the device; the caller's batch is not changed."""
+    return {key: value.to(device, non_blocking=True) for key, value in batch.items()}
+
+
+def synchronise_buffers(model: nn.Module) -> None:
+    """Give every process the mean of the floating-point buffers (running statistics); no-op in one process."""
+    if comm.world_size() == 1:
+        return
+    for buffer in model.buffers():
+        if buffer.is_floating_point():
+            buffer.copy_(comm.mean_over_processes(buffer))

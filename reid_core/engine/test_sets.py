@@ -1,0 +1,58 @@
+"""The datasets that a model is evaluated on, each with its evaluator."""
+
+from collections.abc import Mapping
+
+from reid_core.config import CfgNode
+from reid_core.data.datasets.base import ReIDDataset
+from reid_core.data.loader import build_test_loader
+from reid_core.engine.encoding import encode
+from reid_core.modeling.meta_arch import MetaArchitecture
+from reid_core.registry import DATASET_REGISTRY, EVALUATOR_REGISTRY
+from reid_core.utils import comm
+
+
+def build_datasets(cfg: CfgNode, names: list[str]) -> dict[str, ReIDDataset]:
+    """The registered datasets of these names, read from DATASETS.ROOT."""
+    return {name: DATASET_REGISTRY.build(name, cfg) for name in names}
+
+
+class TestSets:
+    """Encodes query and gallery of every test dataset, and asks its evaluator.
+
+    The loaders' settings come from the config; datasets: name -> dataset.
+    """
+
+    __test__ = False  # not a test class, whatever its name begins with
+
+    def __init__(self, cfg: CfgNode, datasets: Mapping[str, ReIDDataset]):
+        self.cfg, self.datasets = cfg, dict(datasets)
+        self.evaluators = {
+            name: EVALUATOR_REGISTRY.build(cfg.TEST.EVALUATOR, cfg, dataset=dataset)
+            for name, dataset in self.datasets.items()
+        }
+
+    def evaluate(self, model: MetaArchitecture) -> dict[str, dict]:
+        """Results by dataset. Every process has to call it; all of them get the results."""
+        results = {}
+        for name, dataset in self.datasets.items():
+            features = [
+                encode(model, build_test_loader(self.cfg, records, comm.rank(), comm.world_size()))
+                for records in (dataset.query, dataset.gallery)
+            ]
+            results[name] = self.evaluators[name].evaluate(*features)
+        return results
+
+
+def flatten_results(results: Mapping[str, Mapping]) -> dict[str, float]:
+    """One level of scalars: with one dataset its own; with several `<dataset>/<metric>`, and each metric's mean."""
+    scalars = {
+        name: {metric: float(value) for metric, value in values.items() if isinstance(value, int | float)}
+        for name, values in results.items()
+    }
+    if len(scalars) == 1:
+        return next(iter(scalars.values()))
+    flat = {f"{name}/{metric}": value for name, values in scalars.items() for metric, value in values.items()}
+    shared = set.intersection(*(set(values) for values in scalars.values())) if scalars else set()
+    for metric in sorted(shared):
+        flat[metric] = sum(values[metric] for values in scalars.values()) / len(scalars)
+    return flat

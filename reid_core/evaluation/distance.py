@@ -1,0 +1,172 @@
+"""Squared Euclidean distances between two sets of features, in two ways that know of each other.
+
+`SquaredDistances.exact` is the definition: float64 sums of squared differences of the float32 features, added up in
+one fixed order. It depends on the two rows alone, so identical features tie exactly, whatever the block size, the
+number of threads or the device. `SquaredDistances.block` is fast (one matrix product) and says how far it can be
+from the exact values; a caller decides by it wherever that is certain, and asks `exact` about the few pairs where
+it is not.
+"""
+
+import contextlib
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+METRICS = ("euclidean", "cosine")
+
+_ROUNDING = 2.0**-24  # unit roundoff of float32
+_CHUNK = 128  # widths multiplied at a time: the rounding error of a dot product grows with its length
+_ROWS = 1024  # rows converted to float64 at a time: they stay in the processor's cache
+_SHOWN = 5  # positions named in an error
+
+
+def as_features(features: np.ndarray | Tensor, name: str, device: torch.device | None = None) -> Tensor:
+    """Features as a contiguous float32 tensor [N, D] on `device` (None: where they are; arrays: CPU), no gradient.
+
+    Raises ValueError for anything but a filled floating-point matrix; `name` ("query") stands in the text.
+    """
+    if not isinstance(features, Tensor):
+        features = np.asarray(features)
+        if features.dtype.kind == "f":
+            features = np.require(features, features.dtype.newbyteorder("="), ["C", "W"])
+            features = torch.from_numpy(features.astype(np.float32) if features.itemsize > 8 else features)
+    if not isinstance(features, Tensor) or not features.is_floating_point():
+        raise ValueError(f"The {name} features must be floating-point numbers, got {features.dtype}.")
+    if features.ndim != 2 or 0 in features.shape:
+        raise ValueError(
+            f"The {name} features must be a matrix [images, width] with at least one row and column, "
+            f"got shape {list(features.shape)}."
+        )
+    return features.detach().to(device=device or features.device, dtype=torch.float32).contiguous()
+
+
+def check_finite(features: Tensor, name: str, positions: Tensor | None = None) -> None:
+    """Raise ValueError if a row of features [N, D] holds NaN or infinity; it counts them and names the first.
+
+    positions: int64 [N], the rows' numbers in what the user passed; None: 0..N-1.
+    """
+    bad = [~torch.isfinite(rows).all(dim=1) for rows in features.split(_ROWS)]
+    _refuse(torch.cat(bad), positions, f"{name} features hold NaN or infinite values (as float32)", "Look for a "
+            "diverged training run (loss NaN), damaged weights or an overflow in 16-bit arithmetic.")
+
+
+def normalise_rows(features: Tensor, name: str, positions: Tensor | None = None) -> Tensor:
+    """Rows [N, D] float32 scaled to unit Euclidean length (computed in float64).
+
+    Raises ValueError for rows of zeros, which have no direction; `name` and `positions` as in `check_finite`.
+    """
+    unit, zero = torch.empty_like(features), []
+    for rows, out in zip(features.split(_ROWS), unit.split(_ROWS), strict=True):
+        rows = rows.double()
+        length = sum_by_halves(rows.square()).sqrt()
+        zero.append(length == 0)
+        out.copy_(rows / length[:, None])
+    _refuse(torch.cat(zero), positions, f"{name} features are all zero and cannot be scaled to unit length", "Look "
+            "for dead activations or rows that were never filled; or match with metric='euclidean', normalize=False.")
+    return unit
+
+
+def prepare_features(
+    features: Tensor, metric: str, normalize: bool, name: str, positions: Tensor | None = None
+) -> Tensor:
+    """Checked rows whose squared Euclidean distances give the metric's ranking: of unit length for the cosine."""
+    if metric not in METRICS:
+        raise ValueError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}.")
+    check_finite(features, name, positions)
+    return normalise_rows(features, name, positions) if normalize or metric == "cosine" else features
+
+
+def to_metric(squared: Tensor, metric: str) -> Tensor:
+    """Squared Euclidean distances of prepared features as the metric's own: the root, or 1 - cosine."""
+    return squared / 2 if metric == "cosine" else squared.sqrt()
+
+
+class SquaredDistances:
+    """Squared Euclidean distances between query [Q, D] and gallery [G, D], both float32 on one device.
+
+    The matrix product works on values shifted to the middle of the gallery and scaled by a power of two, so that
+    neither a common offset of all features nor their magnitude costs precision.
+    """
+
+    def __init__(self, query: Tensor, gallery: Tensor):
+        self.query, self.gallery = query, gallery
+        largest = max(float(bound.abs()) for rows in (query, gallery) for bound in rows.aminmax())
+        self._scale = 2.0 ** -min(max(math.frexp(largest)[1], -126), 126) if largest else 1.0
+        sample = gallery[:: max(1, gallery.shape[0] // _ROWS)]
+        # Any centre will do. The median ignores outliers (by sorting: torch.median is not deterministic on CUDA).
+        self._centre = sample.sort(dim=0).values[len(sample) // 2] * self._scale
+        self._query_norms, self._gallery_norms = self._squared_norms(query), self._squared_norms(gallery)
+        chunks = math.ceil(query.shape[1] / _CHUNK)
+        # In units of (|x| + |y|)^2 / 2^24: half of _CHUNK for the two factors of each product of 2 x.y in a chunk,
+        # one per addition of a chunk, and 8 for shifting, for rounding the norms and their sum, and for the bound.
+        self._error = (_CHUNK / 2 + chunks + 8) * _ROUNDING
+
+    @property
+    def unit(self) -> float:
+        """Factor from exact distances to those of `block`, a power of two."""
+        return self._scale**2
+
+    def exact(self, query_index: Tensor, gallery_index: Tensor) -> Tensor:
+        """Distances of the pairs (query_index[i], gallery_index[i]), int32 or int64 [N] -> float64 [N]."""
+        found = torch.empty(query_index.shape[0], dtype=torch.float64, device=query_index.device)
+        parts = zip(query_index.split(_ROWS), gallery_index.split(_ROWS), found.split(_ROWS), strict=True)
+        for left, right, out in parts:
+            difference = self.query.index_select(0, left).double().sub_(self.gallery.index_select(0, right))
+            out.copy_(sum_by_halves(difference.square_()))
+        return found
+
+    def block(self, rows: slice, columns: slice) -> tuple[Tensor, Tensor]:
+        """Distances in `unit`s, float32 [rows, columns], and each row's largest possible error, float32 [rows].
+
+        The difference to the exact distance of any pair in the block, in `unit`s, is at most the error.
+        """
+        left, right = self._shifted(self.query[rows]), self._shifted(self.gallery[columns])
+        left_norms, right_norms = self._query_norms[rows], self._gallery_norms[columns]
+        with full_precision(left.device):
+            distances = left_norms[:, None] + right_norms[None, :]
+            for x, y in zip(left.split(_CHUNK, dim=1), right.split(_CHUNK, dim=1), strict=True):
+                distances.addmm_(x, y.T, alpha=-2)
+        reach = left_norms.sqrt() + right_norms.max().sqrt()
+        return distances, reach.square() * self._error + 1e-30  # the constant: products too small for float32
+
+    def _shifted(self, features: Tensor) -> Tensor:
+        return (features * self._scale).sub_(self._centre)
+
+    def _squared_norms(self, features: Tensor) -> Tensor:
+        parts = [sum_by_halves(self._shifted(rows).double().square_()) for rows in features.split(_ROWS)]
+        return torch.cat(parts).float()
+
+
+@contextlib.contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """float32 matrix products in float32 inside: no TensorFloat-32, no bfloat16, no autocast of the caller."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def sum_by_halves(values: Tensor) -> Tensor:
+    """Row sums of [N, D], in place: the order of the additions depends on D alone, not on N, threads or device."""
+    width = values.shape[1]
+    while width > 1:
+        half = (width + 1) // 2
+        values[:, : width - half] += values[:, half:width]
+        width = half
+    return values[:, 0]
+
+
+def _refuse(bad: Tensor, positions: Tensor | None, what: str, advice: str) -> None:
+    found = bad.nonzero().flatten()
+    if not len(found):
+        return
+    shown = found[:_SHOWN] if positions is None else positions.to(found.device)[found[:_SHOWN]]
+    more = ", ..." if len(found) > _SHOWN else ""
+    where = f"first at position {', '.join(map(str, shown.tolist()))}{more}"
+    raise ValueError(f"{len(found)} of {len(bad)} {what}; {where}. {advice}")

@@ -1,0 +1,97 @@
+"""One side of a ranking: features with the identity and camera of each image, junk left out."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reid_core.evaluation.distance import prepare_features
+
+JUNK = -1  # identity of images that are never read
+
+
+class LabelledFeatures(NamedTuple):
+    """features float32 [N, D]; pids, camids int64 [N]; positions int64 [N]: row numbers before any was dropped."""
+
+    features: Tensor
+    pids: Tensor
+    camids: Tensor
+    positions: Tensor
+
+    def keep(self, wanted: Tensor) -> "LabelledFeatures":
+        """The rows where `wanted`, bool [N], is set; the features are not copied if that is all of them."""
+        if bool(wanted.all()):
+            return self
+        return LabelledFeatures(*(column[wanted] for column in self))
+
+
+class SameIdentity(NamedTuple):
+    """Pairs of a query and a gallery image of its identity: int64 [P] row numbers, by query, then by gallery; and
+    bool [P]: whether they come from one camera."""
+
+    query: Tensor
+    gallery: Tensor
+    same_camera: Tensor
+
+
+def label(
+    features: Tensor, pids: np.ndarray | Tensor, camids: np.ndarray | Tensor, name: str, metric: str, normalize: bool
+) -> LabelledFeatures:
+    """Checked, prepared features with their labels; rows of identity -1 are dropped before anything reads them.
+
+    Raises ValueError, naming the side (`name`: "query" or "gallery"), for labels that are not one whole number an
+    image, for a side that is all junk, and for features that cannot be scored.
+    """
+    pids = _whole_numbers(pids, features, f"{name} pids")
+    camids = _whole_numbers(camids, features, f"{name} camids")
+    everything = LabelledFeatures(features, pids, camids, torch.arange(len(pids), device=pids.device))
+    kept = everything.keep(pids != JUNK)
+    if not len(kept.pids):
+        raise ValueError(f"All {len(pids)} {name} images have identity {JUNK} (junk): there is nothing to rank.")
+    return kept._replace(features=prepare_features(kept.features, metric, normalize, name, kept.positions))
+
+
+class IdentityIndex:
+    """Finds the gallery images of a query's identity."""
+
+    def __init__(self, query: LabelledFeatures, gallery: LabelledFeatures):
+        self._query, self._gallery = query, gallery
+        self._order = gallery.pids.argsort(stable=True)
+        self._sorted_pids = gallery.pids[self._order]
+
+    def pairs(self, rows: slice) -> SameIdentity:
+        """All pairs of the queries `rows` (counted from the slice's start) and gallery images of their identity."""
+        pids, camids = self._query.pids[rows], self._query.camids[rows]
+        first = torch.searchsorted(self._sorted_pids, pids)
+        counts = torch.searchsorted(self._sorted_pids, pids, right=True) - first
+        query = torch.arange(len(pids), device=pids.device).repeat_interleave(counts)
+        within = torch.arange(len(query), device=pids.device) - (counts.cumsum(0) - counts)[query]
+        gallery = self._order[first[query] + within]
+        return SameIdentity(query, gallery, self._gallery.camids[gallery] == camids[query])
+
+    def count(self) -> tuple[Tensor, Tensor]:
+        """Of each query, the number of gallery images of its identity, and those that another camera took."""
+        query, gallery = self._query, self._gallery
+        total = _count_equal(query.pids, gallery.pids)
+        _, cameras = torch.cat([query.camids, gallery.camids]).unique(return_inverse=True)
+        _, pids = torch.cat([query.pids, gallery.pids]).unique(return_inverse=True)
+        both = pids * (cameras.max() + 1) + cameras
+        split = len(query.pids)
+        return total, total - _count_equal(both[:split], both[split:])
+
+
+def _count_equal(values: Tensor, among: Tensor) -> Tensor:
+    among = among.sort().values
+    return torch.searchsorted(among, values, right=True) - torch.searchsorted(among, values)
+
+
+def _whole_numbers(values: np.ndarray | Tensor, features: Tensor, name: str) -> Tensor:
+    numbers = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    if numbers.dtype.kind not in "iu":
+        raise ValueError(f"The {name} must be whole numbers, got {numbers.dtype}.")
+    if numbers.shape != (len(features),):
+        raise ValueError(
+            f"The {name} have shape {list(numbers.shape)}, but there are {len(features)} feature rows: one per row."
+        )
+    return torch.from_numpy(numbers.astype(np.int64)).to(features.device)

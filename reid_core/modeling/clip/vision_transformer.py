@@ -1,0 +1,154 @@
+"""open_clip's vision transformer with rectangular input, overlapping patches and features at the class token."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from open_clip.transformer import QuickGELU, ResidualAttentionBlock
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from reid_core.modeling.clip.features import FeatureWidths, ImageTokens
+from reid_core.modeling.clip.positions import check_input_size, resize_parameter
+from reid_core.structures import ImageFeatures
+
+_QUICK_GELU = 1.702  # QuickGELU(x) = x * sigmoid(1.702 * x)
+
+
+class AdaptedVisionTransformer(nn.Module):
+    """The modules of an open_clip `VisionTransformer` under their own names, with a forward pass of ours.
+
+    tower: open_clip's tower; it gives up its modules and is not to be used afterwards. input_size: (height, width) in
+    pixels. patch_stride: step between patches in pixels, 0 for the patch size. The position table is resized to the
+    grid that follows. gradient_checkpointing: recompute each block in the backward pass.
+
+    Raises ValueError for a stride that skips pixels, an input smaller than a patch, and towers that have no feature
+    at a class token (average or attentional pooling).
+    """
+
+    position_table_name = "positional_embedding"
+
+    def __init__(
+        self,
+        tower: nn.Module,
+        input_size: Sequence[int],
+        patch_stride: int = 0,
+        gradient_checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        if tower.attn_pool is not None or tower.pool_type != "tok":
+            pooling = "attentional" if tower.attn_pool is not None else tower.pool_type
+            raise ValueError(f"This ViT pools its tokens ('{pooling}'); only towers that read a class token fit.")
+        height, width = self.input_size = (int(input_size[0]), int(input_size[1]))
+        patch_height, patch_width = tower.patch_size
+        stride_y, stride_x = (patch_stride, patch_stride) if patch_stride else tower.patch_size
+        if not (0 < stride_y <= patch_height and 0 < stride_x <= patch_width):
+            raise ValueError(
+                f"Patch stride {patch_stride} does not fit patches of {patch_height}x{patch_width} pixels; "
+                f"choose 1 to {min(tower.patch_size)}, or 0 for no overlap."
+            )
+        if height < patch_height or width < patch_width:
+            raise ValueError(f"Input {height}x{width} is smaller than a patch of {patch_height}x{patch_width} pixels.")
+        self.native_grid = tuple(tower.grid_size)
+        self.grid = ((height - patch_height) // stride_y + 1, (width - patch_width) // stride_x + 1)
+        self.gradient_checkpointing = gradient_checkpointing
+
+        self.class_embedding = tower.class_embedding
+        self.positional_embedding = resize_parameter(tower.positional_embedding, self.native_grid, self.grid)
+        self.proj = tower.proj
+        self.conv1 = tower.conv1
+        self.conv1.stride = (stride_y, stride_x)
+        self.patch_dropout = tower.patch_dropout
+        self.ln_pre = tower.ln_pre
+        self.transformer = tower.transformer
+        self.ln_post = tower.ln_post
+        embed_width, projected_width = self.proj.shape
+        self.widths = FeatureWidths(embed_width, embed_width, projected_width)
+
+    def forward(self, images: Tensor, class_offset: Tensor | None = None) -> ImageFeatures:
+        """Features at the class token. images: float [B, 3, H, W]. class_offset: [B, width], added to the class token
+        before its position. The last block is computed for the class token only, as nothing reads its other tokens.
+        """
+        tokens = self._run_blocks(self._embed(images, class_offset), self.transformer.resblocks[:-1])
+        last = self._run_block(self.transformer.resblocks[-1], tokens, class_token_only=True)[:, 0]
+        last = self.ln_post(last)
+        return ImageFeatures(tokens[:, 0], last, last @ self.proj)
+
+    def forward_tokens(self, images: Tensor, class_offset: Tensor | None = None) -> ImageTokens:
+        """The same features for every token, [B, 1 + h*w, width]."""
+        penultimate = self._run_blocks(self._embed(images, class_offset), self.transformer.resblocks[:-1])
+        last = self.ln_post(self._run_block(self.transformer.resblocks[-1], penultimate))
+        return ImageTokens(penultimate, last, last @ self.proj)
+
+    def _embed(self, images: Tensor, class_offset: Tensor | None) -> Tensor:
+        """Tokens [B, 1 + h*w, width] after the first norm."""
+        check_input_size(images, self.input_size)
+        patches = self.conv1(images).flatten(2).transpose(1, 2)
+        first = self.class_embedding.expand(len(images), -1)
+        if class_offset is not None:
+            first = first + class_offset
+        tokens = torch.cat([first[:, None].to(patches.dtype), patches], dim=1)
+        tokens = tokens + self.positional_embedding.to(patches.dtype)
+        return self.ln_pre(self.patch_dropout(tokens))
+
+    def _run_blocks(self, tokens: Tensor, blocks: nn.ModuleList) -> Tensor:
+        for block in blocks:
+            tokens = self._run_block(block, tokens)
+        return tokens
+
+    def _run_block(self, block: nn.Module, tokens: Tensor, class_token_only: bool = False) -> Tensor:
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return checkpoint(run_block, block, tokens, class_token_only, use_reentrant=False)
+        return run_block(block, tokens, class_token_only)
+
+
+def run_block(block: nn.Module, tokens: Tensor, class_token_only: bool = False) -> Tensor:
+    """One residual attention block, tokens [B, N, D] -> [B, N, D]; or its class token alone, [B, 1, D]."""
+    if not isinstance(block, ResidualAttentionBlock):  # open_clip's block with more norms and scales inside
+        tokens = block(tokens)
+        return tokens[:, :1] if class_token_only else tokens
+    attended = _self_attention(block.attn, block.ln_1(tokens), class_token_only)
+    tokens = (tokens[:, :1] if class_token_only else tokens) + block.ls_1(attended)
+    if isinstance(block.mlp.gelu, QuickGELU):
+        return _add_quick_gelu_mlp(block, tokens)
+    return tokens + block.ls_2(block.mlp(block.ln_2(tokens)))
+
+
+def _add_quick_gelu_mlp(block: ResidualAttentionBlock, tokens: Tensor) -> Tensor:
+    """tokens + MLP(tokens), QuickGELU in one pass over the hidden layer, its largest tensor, instead of three.
+
+    x * sigmoid(a * x) = silu(a * x) / a: the inner factor goes into the norm's weights and the first bias, the outer
+    one into the addition, so that neither costs anything.
+    """
+    norm, inner, outer = block.ln_2, block.mlp.c_fc, block.mlp.c_proj
+    scaled = F.layer_norm(
+        tokens, norm.normalized_shape, _QUICK_GELU * norm.weight, _QUICK_GELU * norm.bias, norm.eps
+    ).to(tokens.dtype)
+    hidden = F.silu(F.linear(scaled, inner.weight, _QUICK_GELU * inner.bias))
+    return tokens.add(block.ls_2(F.linear(hidden, outer.weight, _QUICK_GELU * outer.bias)), alpha=1 / _QUICK_GELU)
+
+
+def _self_attention(attention: nn.MultiheadAttention, tokens: Tensor, class_token_only: bool) -> Tensor:
+    """Self-attention with the module's weights, not its forward pass: that has an inference path which is many times
+    slower than training in bfloat16 on a CPU."""
+    weight, bias = attention.in_proj_weight, attention.in_proj_bias
+    batch, count, width = tokens.shape
+    heads = (attention.num_heads, width // attention.num_heads)
+    if class_token_only:
+        query_weight, other_weights = weight.split([width, 2 * width])
+        query_bias, other_biases = bias.split([width, 2 * width])
+        query = F.linear(tokens[:, :1], query_weight, query_bias).view(batch, 1, *heads)
+        key, value = F.linear(tokens, other_weights, other_biases).view(batch, count, 2, *heads).unbind(2)
+    else:
+        query, key, value = F.linear(tokens, weight, bias).view(batch, count, 3, *heads).unbind(2)
+    mixed = _attend(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
+    return attention.out_proj(mixed.transpose(1, 2).reshape(batch, -1, width))
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Scaled dot-product attention, [B, heads, N, D]. In 16 bits on a CPU torch's fused kernel is several times slower
+    than the products that it is made of, above all in its backward pass; elsewhere it is the fastest way."""
+    if query.device.type == "cpu" and query.dtype != torch.float32:
+        weights = (query * query.shape[-1] ** -0.5 @ key.transpose(2, 3)).softmax(dim=-1)
+        return weights.to(value.dtype) @ value
+    return F.scaled_dot_product_attention(query, key, value)

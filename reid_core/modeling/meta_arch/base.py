@@ -1,0 +1,50 @@
+"""The contract of a meta-architecture."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from reid_core.structures import Batch
+
+
+class MetaArchitecture(nn.Module):
+    """Base of all models: in training a batch gives named losses, in evaluation it gives features.
+
+    A subclass writes `losses` and `features`. It owns a backbone and heads; it knows no loader, optimiser or epoch.
+    pixel_mean, pixel_std: three numbers each, of pixel values in [0, 1].
+    """
+
+    identity_bound: tuple[str, ...] = ()
+    """Leading parts of the names of parameters and buffers that belong to the training identities (classifiers,
+    prototypes). They are left out where a checkpoint's identities are not the model's own."""
+
+    def __init__(self, pixel_mean: Sequence[float], pixel_std: Sequence[float]):
+        super().__init__()
+        shape = (1, 3, 1, 1)
+        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(shape) * 255, persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(shape) * 255, persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        return self.pixel_mean.device
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """uint8 [B, 3, H, W] -> float32 with the model's pixel statistics; float images are returned as they are."""
+        if images.dtype == torch.uint8:
+            return (images.float() - self.pixel_mean) / self.pixel_std
+        return images
+
+    def forward(self, batch: Batch) -> dict[str, Tensor] | Tensor:
+        """Training: named, already weighted losses (scalars). Evaluation: features float [B, D]."""
+        if self.training:
+            return self.losses(batch)
+        return self.features(batch)
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Named, weighted, scalar losses of a training batch."""
+        raise TypeError(f"{type(self).__name__} does not define losses(batch).")
+
+    def features(self, batch: Batch) -> Tensor:
+        """Test features [B, D] float of a batch; `camids` and `viewids` may be missing."""
+        raise TypeError(f"{type(self).__name__} does not define features(batch).")

@@ -1,0 +1,70 @@
+"""kill -9 at random moments, twenty times: always a loadable checkpoint, always the same end."""
+
+import multiprocessing
+import random
+import shutil
+import time
+
+import torch
+
+from reid_core.engine.checkpoint import list_checkpoints, read_checkpoint
+from reid_core.engine.launch import main
+
+KILLS = 20
+
+
+def _run(arguments: list[str]) -> None:
+    torch.set_num_threads(1)
+    raise SystemExit(main(arguments))
+
+
+def _start(arguments):
+    """A process forked from a clean server that has imported everything: it starts in no time, without our threads."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.faults.test_kill"])
+    process = context.Process(target=_run, args=(arguments,))
+    process.start()
+    return process
+
+
+def _end(folder):
+    return read_checkpoint(list_checkpoints(folder)[-1])["model"]
+
+
+def test_twenty_kills(market_config, small_run, tmp_path):
+    common = {
+        "SOLVER__MAX_EPOCHS": 3,
+        "SOLVER__ITERATIONS_PER_EPOCH": 15,
+        "DATALOADER__NUM_WORKERS": 1,
+        "CHECKPOINT__ITERATION_PERIOD": 4,
+        "TEST__PERIOD": 1,
+    }
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    reference = _start(["--config-file", market_config, *small_run(**common, OUTPUT_DIR=whole)])
+    began = time.monotonic()
+    reference.join()
+    length = time.monotonic() - began
+    assert reference.exitcode == 0
+    expected = _end(whole)
+
+    arguments = ["--config-file", market_config, "--resume", *small_run(**common, OUTPUT_DIR=parts)]
+    moments, kills, ends = random.Random(20241), 0, 0
+    while kills < KILLS or ends == 0:
+        process = _start(arguments)
+        process.join(timeout=moments.uniform(0.02, 0.6) * length if kills < KILLS else None)
+        if process.is_alive():
+            process.kill()
+            process.join()
+            kills += 1
+            found = list_checkpoints(parts)
+            if found:
+                read_checkpoint(found[-1])
+            continue
+        assert process.exitcode == 0
+        ours = _end(parts)
+        assert ours.keys() == expected.keys()
+        assert all(torch.equal(value, expected[key]) for key, value in ours.items())
+        assert not list(parts.glob(".*"))
+        ends += 1
+        if kills < KILLS:
+            shutil.rmtree(parts)
