@@ -11,6 +11,7 @@ import signal
 import struct
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
 from typing import NamedTuple
 
 import numpy as np
@@ -112,12 +113,21 @@ def restored_generators() -> Iterator[None]:
         np.random.set_state(states[2])
 
 
+GRACE_SECONDS = 120  # how long a worker outlives a SIGTERM, for the training process to save and end it
+
+
 def start_worker(_: int) -> None:
-    """Runs first in every worker process."""
-    # One thread: the workers are the parallelism, and OpenMP's pool of threads does not survive a fork.
-    torch.set_num_threads(1)
-    # Ctrl-C reaches the whole process group; the training process alone decides, and ends its workers.
+    """Runs first in every worker process, which torch has limited to one thread by then."""
+    # Ctrl-C reaches the whole process group, and schedulers send SIGTERM to all of it; the training process alone
+    # decides, and ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _stay_for_a_while)
+
+
+def _stay_for_a_while(number: int, frame: FrameType | None) -> None:
+    """The first SIGTERM gives the training process time to finish its step and save; a second one ends the worker."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.alarm(GRACE_SECONDS)  # what nobody ends by then ends itself
 
 
 def raise_failure(failure: Failure) -> None:

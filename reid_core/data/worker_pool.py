@@ -1,12 +1,16 @@
 """The processes that decode images: torch's DataLoader over tasks, with errors that a person can act on."""
 
 import multiprocessing
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
+from types import FrameType
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
+from torch.utils.data._utils import signal_handling
 
 from reid_core.data.worker import Failure, ImageFiles, Loaded, Task, raise_failure, start_worker
 
@@ -31,6 +35,7 @@ class WorkerPool:
         self._queue = _TaskQueue()
         self._loader: DataLoader | None = None
         self._iterator: Iterator[Loaded | Failure] | None = None
+        self._workers: list[multiprocessing.process.BaseProcess] = []
         self._pass = 0
         self._files = files
         self._options: dict[str, Any] = {"num_workers": num_workers, "pin_memory": pin_memory}
@@ -49,20 +54,11 @@ class WorkerPool:
         Raises what a worker raised, RuntimeError if one died or hangs; the workers then end, and a later pass starts
         new ones.
         """
-        if self._loader is None:
-            self._loader = DataLoader(
-                self._files,
-                batch_size=None,  # a task is a whole batch already
-                sampler=self._queue,
-                collate_fn=_unchanged,
-                generator=torch.Generator(),  # the DataLoader draws a number a pass: not from the global generator
-                **self._options,
-            )
         self._pass += 1
         mine, self._queue.tasks = self._pass, tasks
         try:
-            self._iterator = self._guarded(lambda: iter(self._loader))
-            while loaded := self._guarded(lambda: next(self._iterator, None)):
+            self._start()
+            while loaded := self._wait(lambda: next(self._iterator, None)):
                 if isinstance(loaded, Failure):
                     raise_failure(loaded)
                 yield loaded
@@ -79,20 +75,40 @@ class WorkerPool:
     def close(self) -> None:
         """End the workers."""
         self._loader = self._iterator = None
+        self._workers = []
         self._pass += 1
 
-    def _guarded(self, step: Callable[[], Any]) -> Any:
-        """`step()`, with DataLoader's errors about its processes put into words that say what to do."""
+    def _start(self) -> None:
+        if self._loader is None:
+            self._loader = DataLoader(
+                self._files,
+                batch_size=None,  # a task is a whole batch already
+                sampler=self._queue,
+                collate_fn=_unchanged,
+                generator=torch.Generator(),  # the DataLoader draws a number a pass: not from the global generator
+                **self._options,
+            )
+        if not self._options.get("persistent_workers"):
+            self._workers = []
+        others = multiprocessing.active_children()
+        self._iterator = self._wait(lambda: iter(self._loader))
+        self._workers += [process for process in multiprocessing.active_children() if process not in others]
+        if self._options["num_workers"]:
+            _hear_of_dead_workers_only_while_waiting()
+
+    def _wait(self, step: Callable[[], Any]) -> Any:
+        """`step()`, with errors about the processes in words that say what to do."""
+        global _waiting
+        _waiting = True
         try:
+            dead = [process for process in self._workers if process.exitcode is not None]
+            if dead:
+                raise _died(f"process {dead[0].pid}, exit code {dead[0].exitcode}")
             return step()
         except RuntimeError as error:
             reason = str(error).rstrip(". ")
             if "DataLoader worker" in reason:
-                raise RuntimeError(
-                    f"A process that decodes images died ({reason}). Most often the machine ran out of memory, or of "
-                    "shared memory (/dev/shm): lower DATALOADER.NUM_WORKERS or DATALOADER.PREFETCH_FACTOR, or give "
-                    "the container more."
-                ) from None
+                raise _died(reason) from None
             if "DataLoader timed out" in reason:
                 raise RuntimeError(
                     f"The processes that decode images gave no batch for {self._options['timeout']} seconds. Most "
@@ -100,6 +116,37 @@ class WorkerPool:
                     "DATALOADER.NUM_WORKERS 0 to see where it stops."
                 ) from None
             raise
+        finally:
+            _waiting = False
+
+
+_waiting = False  # whether the training process is just then waiting for a worker
+
+
+def _hear_of_dead_workers_only_while_waiting() -> None:
+    """Put torch's handler of SIGCHLD behind one that calls it only while a pool waits.
+
+    Torch raises the death of a worker from that handler, in the middle of whatever the program is doing, in words
+    that say little. Deaths at other times are noticed at the next wait.
+    """
+    if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
+        return
+    behind = signal.getsignal(signal.SIGCHLD)
+    if getattr(behind, "__module__", None) != signal_handling.__name__:
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if _waiting:
+            behind(number, frame)
+
+    signal.signal(signal.SIGCHLD, handle)
+
+
+def _died(how: str) -> RuntimeError:
+    return RuntimeError(
+        f"A process that decodes images died ({how}). Most often the machine ran out of memory, or of shared memory "
+        "(/dev/shm): lower DATALOADER.NUM_WORKERS or DATALOADER.PREFETCH_FACTOR, or give the container more."
+    )
 
 
 def _start_method() -> multiprocessing.context.BaseContext | None:

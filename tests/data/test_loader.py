@@ -226,14 +226,33 @@ def test_after_an_error_the_loader_can_be_used_again(tmp_path):
     assert len(collect(loader, 0)) == 9
 
 
-def test_a_worker_that_is_killed_gives_a_clear_error(training_set):
+def kill_workers():
+    for process in multiprocessing.active_children():
+        os.kill(process.pid, signal.SIGKILL)
+
+
+def test_a_worker_that_is_killed_gives_a_clear_error_at_the_next_batch(training_set):
     loader = make(training_set, num_workers=2, prefetch_factor=1, iterations_per_epoch=10_000)
+    batches = loader.epoch(0)
+    next(batches)
+    kill_workers()
+    time.sleep(0.3)  # the training step: nothing must be raised in the middle of it
     with pytest.raises(RuntimeError, match=r"A process that decodes images died .*DATALOADER.NUM_WORKERS"):
-        for _ in loader.epoch(0):
-            for process in multiprocessing.active_children():
-                os.kill(process.pid, signal.SIGKILL)
+        next(batches)
     assert len(list(loader.epoch(0, 9_998))) == 2, "new workers are started"
     loader.close()
+
+
+def test_a_worker_that_is_killed_while_it_is_waited_for(training_set):
+    loader = make(training_set, transform=lambda image: time.sleep(30), num_workers=2)
+    killer = threading.Timer(0.5, kill_workers)
+    killer.start()
+    started = time.monotonic()
+    with pytest.raises(RuntimeError, match=r"A process that decodes images died .*DATALOADER.NUM_WORKERS"):
+        next(loader.epoch(0))
+    assert time.monotonic() - started < 4
+    killer.join()
+    wait_for_no_children()
 
 
 def test_a_worker_that_hangs_gives_a_clear_error(training_set, monkeypatch):

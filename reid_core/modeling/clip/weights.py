@@ -2,11 +2,12 @@
 
 import difflib
 import os
-import pickle
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import open_clip
 import torch
 from open_clip.pretrained import download_pretrained
@@ -18,6 +19,7 @@ from reid_core.modeling.clip.model import parameter_shapes, read_architecture
 from reid_core.modeling.clip.torchscript import is_torchscript_archive, read_torchscript_tensors
 from reid_core.utils.logging import get_logger
 
+_HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # where a tag names no file
 _KEY = "MODEL.BACKBONE.PRETRAINED"
 _NESTED_UNDER = ("state_dict", "model")
 _TEXT_PARTS = ("transformer", "token_embedding", "positional_embedding", "ln_final", "text_projection")
@@ -56,7 +58,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         return read_torchscript_tensors(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except Exception as error:  # a damaged pickle can end in an error of any type
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(
             f"{path} is refused: it is damaged, or a pickle of more than tensors ({reason}). Ask its author for a "
@@ -88,25 +90,43 @@ def _find_source(source: str, architecture: str) -> Path:
 
 
 def _download(tag: str, architecture: str) -> Path:
+    """The tag's file: from its plain address or open_clip's cache, else from the Hugging Face hub or its cache."""
     config = open_clip.get_pretrained_cfg(architecture, tag)
-    failures = []
-    for prefer_hub in (True, False):  # the second way also finds a file that lies in open_clip's own cache
+    failure: Exception | None = None
+    ways = [_from_address] if config.get("url") else []
+    for way in [*ways, _from_hub]:
         try:
-            if target := download_pretrained(config, prefer_hf_hub=prefer_hub):
+            # without a name server the hub's client would retry for a minute: then only its cache is looked at
+            if target := way(config, isinstance(getattr(failure, "reason", None), socket.gaierror)):
                 return Path(target)
         except Exception as error:  # each download library raises types of its own
-            failures.append(f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}")
+            failure = error
+    reason = str(failure).strip().splitlines()[0] if str(failure) else type(failure).__name__
     raise FileNotFoundError(
-        f"The weights '{tag}' of {architecture} could not be downloaded ({failures[-1]}). On a machine with network "
-        f"fetch {' or '.join(_addresses(config))}, copy it here, and set {_KEY} to the file's path."
+        f"The weights '{tag}' of {architecture} could not be downloaded ({reason}). On a machine with network fetch "
+        f"{' or '.join(_addresses(config))}, copy it here, and set {_KEY} to the file's path."
     )
+
+
+def _from_address(config: Mapping[str, Any], offline: bool) -> str:
+    return download_pretrained(config, prefer_hf_hub=False)
+
+
+def _from_hub(config: Mapping[str, Any], offline: bool) -> str | None:
+    if not config.get("hf_hub"):
+        return None
+    if not offline:
+        return download_pretrained(config)
+    repository, file = os.path.split(config["hf_hub"])
+    cached = (huggingface_hub.try_to_load_from_cache(repository, name) for name in ([file] if file else _HUB_FILES))
+    return next((path for path in cached if isinstance(path, str)), None)
 
 
 def _addresses(config: Mapping[str, Any]) -> list[str]:
     addresses = [config["url"]] if config.get("url") else []
     if config.get("hf_hub"):
         repository, file = os.path.split(config["hf_hub"])
-        addresses.append(f"https://huggingface.co/{repository}/resolve/main/{file or 'open_clip_model.safetensors'}")
+        addresses.append(f"https://huggingface.co/{repository}/resolve/main/{file or _HUB_FILES[0]}")
     return addresses
 
 

@@ -30,7 +30,8 @@ def test_features_match_open_clips_parts(small_resnet):
     layer3 = plain.layer3(plain.layer2(plain.layer1(plain.stem(images))))
     layer4 = plain_block(plain.layer4[0], layer3)
     plain.attnpool.positional_embedding = adapted.attnpool.positional_embedding
-    for found, expected in zip(features, (layer3.mean((2, 3)), layer4.mean((2, 3)), plain.attnpool(layer4)), strict=True):
+    by_parts = (layer3.mean((2, 3)), layer4.mean((2, 3)), plain.attnpool(layer4))
+    for found, expected in zip(features, by_parts, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(tokens.penultimate, layer3.flatten(2).mT)
     torch.testing.assert_close(tokens.last, layer4.flatten(2).mT, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,99 @@
+"""Plain scoring against the authors' evaluators: distances, mAP, CMC, and fast-reid's values of each query."""
+
+import numpy as np
+import pytest
+import torch
+
+from reid_core.evaluation import evaluate
+from reid_core.evaluation.distance import SquaredDistances, prepare_features
+from tests.evaluation import plain
+from tests.parity import helpers
+
+METRICS = helpers.load("metrics")
+METRIC_OF = {"eu": "euclidean", "cos": "cosine"}
+
+
+def split(column: str) -> tuple[np.ndarray, np.ndarray]:
+    return METRICS[column][: int(METRICS["num_query"])], METRICS[column][int(METRICS["num_query"]) :]
+
+
+def score(max_rank: int, **options):
+    return evaluate(*split("feats"), *split("pids"), *split("camids"), max_rank=max_rank, per_query=True, **options)
+
+
+def squared_distances(metric: str, normalize: bool = False) -> np.ndarray:
+    sides = zip(("query", "gallery"), split("feats"), strict=True)
+    query, gallery = (prepare_features(torch.from_numpy(rows), metric, normalize, name) for name, rows in sides)
+    rows, columns = torch.arange(len(query)), torch.arange(len(gallery))
+    pairs = SquaredDistances(query, gallery).exact(rows.repeat_interleave(len(columns)), columns.repeat(len(rows)))
+    return pairs.view(len(rows), len(columns)).numpy()
+
+
+def assert_scores(found, expected: str) -> None:
+    """The same ranking: the CMC can only differ in its last digits (the authors' is float32), the mAP likewise."""
+    np.testing.assert_allclose(found.cmc, METRICS[f"{expected}_cmc"], atol=1e-6)
+    assert found.mAP == pytest.approx(float(METRICS[f"{expected}_mAP"]), abs=1e-9)
+
+
+@pytest.mark.parametrize(("name",), helpers.cases("metrics", r"(eu|cos)_mAP"))
+def test_scores(name):
+    assert_scores(score(len(METRICS[f"{name}_cmc"]), metric=METRIC_OF[name]), name)
+
+
+@pytest.mark.parametrize(("norm",), helpers.cases("metrics", r"r1map_norm(\w+)_rr0_mAP"))
+def test_scores_of_the_authors_evaluator_object(norm):
+    name, normalize = f"r1map_norm{norm}_rr0", norm != "False"  # their 'no' is a non-empty string: it normalises
+    assert_scores(score(len(METRICS[f"{name}_cmc"]), normalize=normalize), name)
+    expected = METRICS[f"{name}_dist"]
+    np.testing.assert_allclose(squared_distances("euclidean", normalize), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_squared_euclidean_distances():
+    np.testing.assert_allclose(squared_distances("euclidean"), METRICS["eu_distmat"], rtol=1e-5, atol=1e-5)
+
+
+def test_cosine_distances():
+    half = squared_distances("cosine") / 2
+    np.testing.assert_allclose(half, METRICS["fr_cos_distmat"], rtol=1e-5, atol=1e-5)
+    cosine = (1 - half).clip(-1 + 1e-5, 1 - 1e-5)
+    np.testing.assert_allclose(np.arccos(cosine), METRICS["cos_distmat"], rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(("name",), helpers.cases("metrics", r"fr_(eu|cos)_mAP"))
+def test_every_query_as_fast_reid_scores_it(name):
+    found = score(len(METRICS[f"fr_{name}_cmc"]), metric=METRIC_OF[name])
+    assert_scores(found, f"fr_{name}")
+    assert found.mINP == pytest.approx(float(METRICS[f"fr_{name}_mINP"]), abs=1e-9)
+    counted = found.per_query.first_match_rank > 0
+    np.testing.assert_allclose(found.per_query.average_precision[counted], METRICS[f"fr_{name}_AP"], atol=1e-9)
+    np.testing.assert_allclose(found.per_query.inverse_negative_penalty[counted], METRICS[f"fr_{name}_INP"], atol=1e-9)
+
+
+def small_set() -> list[np.ndarray]:
+    """Queries from number 4 on, the first images of the gallery (INDEX.md, `small_*`)."""
+    number = int(METRICS["small_ng"])
+    columns = (split(column) for column in ("feats", "pids", "camids"))
+    return [rows for query, gallery in columns for rows in (query[4:], gallery[:number])]
+
+
+def test_a_gallery_smaller_than_the_rank():
+    arrays = small_set()
+    found = evaluate(*arrays[:4], arrays[4], arrays[5] + 100)
+    expected = METRICS["small_nocamoverlap_cmc"]
+    np.testing.assert_allclose(found.cmc[: len(expected)], expected, atol=1e-6)
+    assert (found.cmc[len(expected) :] == found.cmc[-1]).all()
+    assert found.mAP == pytest.approx(float(METRICS["small_nocamoverlap_mAP"]), abs=1e-9)
+
+
+def test_what_the_authors_program_cannot_score_is_defined():
+    """Fewer kept images than ranks, not equally many for each query: theirs raises (`small_outcome`), ours scores."""
+    found, expected = evaluate(*small_set()), plain.score(*small_set())
+    np.testing.assert_allclose(found.cmc, expected["cmc"], atol=1e-12)
+    assert found.mAP == pytest.approx(expected["mAP"], abs=1e-12)
+
+
+def test_a_set_of_one_camera_is_refused_with_a_reason():
+    """Theirs fails an assertion that identities 'do not appear in gallery' (`allsame_outcome`), though they do."""
+    same = [np.zeros_like(camids) for camids in split("camids")]
+    with pytest.raises(ValueError, match="own camera"):
+        evaluate(*split("feats"), *split("pids"), *same)
