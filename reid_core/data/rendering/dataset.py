@@ -1,0 +1,85 @@
+"""Renders a dataset to disk: whole, by several processes, once."""
+
+import json
+import multiprocessing
+import shutil
+import sys
+from functools import partial
+from pathlib import Path
+
+from reid_core.data.rendering.layouts import Shot, find_layout, remove_files
+from reid_core.data.rendering.options import VERSION, RenderingOptions
+from reid_core.data.rendering.picture import draw_view, encode_picture
+from reid_core.data.rendering.plan import Job, plan_jobs
+from reid_core.data.rendering.vehicle import viewpoint
+from reid_core.utils.file_io import write_atomically
+
+MARKER = "rendering.json"  # written last: a folder without it is not whole
+
+
+def render_dataset(root: str | Path, options: RenderingOptions, workers: int = 1, overwrite: bool = False) -> Path:
+    """Render the dataset below `root`; returns its folder, whose name the layout gives.
+
+    What is there already from the same options is re-used; an interrupted rendering is done again. workers:
+    processes; their number does not change a byte. overwrite: replace what other options rendered.
+    Raises FileExistsError for a folder that holds something else, which is left as it is.
+    """
+    layout = find_layout(options.layout)
+    folder = Path(root) / layout.folder
+    state = {"version": VERSION, "options": options.as_dict()}
+    marker = folder / MARKER
+    if marker.exists() and json.loads(marker.read_text()) == state:
+        return folder
+    if folder.exists() and not overwrite:
+        _refuse_foreign(folder, marker, state)
+    folder.mkdir(parents=True, exist_ok=True)
+    marker.unlink(missing_ok=True)
+    write_atomically(folder / f".{MARKER}.unfinished", json.dumps(state).encode())
+    for entry in remove_files(layout, folder):
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
+    jobs = plan_jobs(options)
+    for parent in sorted({(folder / layout.path(job.shot)).parent for job in jobs}):
+        parent.mkdir(parents=True, exist_ok=True)
+    draw = partial(_draw_file, options, folder)
+    if workers > 1:
+        with _processes().Pool(workers) as pool:
+            pool.map(draw, jobs, chunksize=32)
+    else:
+        for job in jobs:
+            draw(job)
+    layout.write_texts(folder, [_with_viewpoint(options, job) for job in jobs])
+    write_atomically(marker, (json.dumps(state, indent=2) + "\n").encode())
+    (folder / f".{MARKER}.unfinished").unlink()
+    return folder
+
+
+def _draw_file(options: RenderingOptions, folder: Path, job: Job) -> None:
+    (folder / find_layout(options.layout).path(job.shot)).write_bytes(encode_picture(options, job))
+
+
+def _with_viewpoint(options: RenderingOptions, job: Job) -> Shot:
+    if options.kind != "vehicle":
+        return job.shot
+    return job.shot.seen_from(viewpoint(draw_view(options, job)))
+
+
+def _refuse_foreign(folder: Path, marker: Path, state: dict) -> None:
+    """Only what this renderer began may be written over."""
+    if (folder / f".{MARKER}.unfinished").exists():
+        return
+    if not marker.exists():
+        if any(folder.iterdir()):
+            raise FileExistsError(
+                f"{folder} holds files that were not rendered (no {MARKER}); choose another root. Nothing was changed."
+            )
+        return
+    before = json.loads(marker.read_text())
+    old, new = before["options"], state["options"]
+    changed = [f"{key} {old.get(key)!r} -> {value!r}" for key, value in new.items() if old.get(key) != value]
+    what = ", ".join(changed) or f"renderer version {before['version']} -> {state['version']}"
+    raise FileExistsError(f"{folder} was rendered with other options ({what}); choose another root or overwrite it.")
+
+
+def _processes() -> multiprocessing.context.BaseContext:
+    """Fork where it is the rule: the pool is up at once, and drawing starts no threads that a fork could disturb."""
+    return multiprocessing.get_context("fork" if sys.platform == "linux" else None)

@@ -1,0 +1,168 @@
+import json
+import re
+
+import pytest
+from PIL import Image
+
+import reid_core.data  # noqa: F401  (registers the readers)
+from reid_core.config import get_cfg
+from reid_core.data.rendering import LAYOUTS, RenderingOptions, render_dataset, write_contact_sheet
+from reid_core.data.rendering import dataset as dataset_module
+from reid_core.registry import DATASET_REGISTRY
+
+SMALL = {
+    "train_identities": 4,
+    "test_identities": 3,
+    "cameras": 3,
+    "cameras_per_identity": 2,
+    "images_per_camera": 2,
+    "distractors": 3,
+    "height": 64,
+    "width": 32,
+}
+READERS = {
+    "market1501": "Market1501",
+    "msmt17_v1": "MSMT17",
+    "msmt17_v2": "MSMT17V2",
+    "msmt17_market": "MSMT17V2",
+    "dukemtmc": "DukeMTMC",
+    "veri776": "VeRi776",
+}
+NAMES = {
+    "market1501": r"(-1|\d{4})_c[1-6]s[1-6]_\d{6}_\d\d\.jpg",
+    "msmt17_v1": r"\d{4}_\d{3}_\d\d_\d{4}(morning|noon|afternoon)_\d{4}_\d\.jpg",
+    "msmt17_v2": r"\d{4}_\d{3}_\d\d_\d{4}(morning|noon|afternoon)_\d{4}_\d\.jpg",
+    "msmt17_market": r"\d{4}_c\d+_\d{4}\.jpg",
+    "dukemtmc": r"\d{4}_c[1-8]_f\d{7}\.jpg",
+    "veri776": r"\d{4}_c\d{3}_\d{8}_\d\.jpg",
+}
+
+
+def _options(**more):
+    return RenderingOptions(**{**SMALL, **more})
+
+
+def _bytes(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*.jpg"))}
+
+
+def test_the_same_options_give_the_same_bytes_with_any_number_of_workers(tmp_path):
+    one = _bytes(render_dataset(tmp_path / "one", _options(seed=3), workers=1))
+    two = _bytes(render_dataset(tmp_path / "two", _options(seed=3), workers=2))
+    assert one == two
+    other = _bytes(render_dataset(tmp_path / "other", _options(seed=4), workers=2))
+    assert not set(one.values()) & set(other.values())
+
+
+def test_more_identities_leave_the_first_ones_alone(tmp_path):
+    few = _bytes(render_dataset(tmp_path / "few", _options(layout="msmt17_v1"), workers=2))
+    many = _bytes(render_dataset(tmp_path / "many", _options(layout="msmt17_v1", test_identities=5), workers=2))
+    train = {path: content for path, content in few.items() if path.parts[0] == "train"}
+    assert train
+    assert all(many[path] == content for path, content in train.items())
+
+
+@pytest.mark.parametrize("layout", sorted(LAYOUTS))
+def test_the_reader_of_the_real_dataset_reads_it(tmp_path, layout):
+    assert set(READERS) == set(LAYOUTS)
+    folder = render_dataset(tmp_path, _options(layout=layout), workers=2)
+    for path in folder.rglob("*.jpg"):
+        assert re.fullmatch(NAMES[layout], path.name), path
+    cfg = get_cfg()
+    cfg.DATASETS.ROOT = str(tmp_path)
+    dataset = DATASET_REGISTRY.build(READERS[layout], cfg)
+    assert dataset.kind == _options(layout=layout).kind
+    assert len(dataset.train) == 4 * 2 * 2
+    assert len(dataset.query) == 3 * 2
+    assert len({record.pid for record in dataset.train}) == 4
+    assert len({record.pid for record in dataset.query}) == 3
+    if not LAYOUTS[layout].separate_numbers:
+        assert not {record.pid for record in dataset.train} & {record.pid for record in dataset.query}
+    assert len(dataset.gallery) == 3 * 2 + 3  # junk, where the layout has it, is not read
+    for query in dataset.query:
+        assert any(entry.pid == query.pid and entry.camid != query.camid for entry in dataset.gallery)
+    if layout == "veri776":
+        assert len({record.viewid for record in dataset.train}) > 1
+
+
+@pytest.mark.parametrize(("layout", "size"), [("market1501", (64, 128)), ("veri776", (128, 128))])
+def test_pictures_are_rgb_jpeg_of_the_layouts_size(tmp_path, layout, size):
+    options = _options(layout=layout, height=None, width=None, train_identities=1, test_identities=1)
+    for path in render_dataset(tmp_path, options).rglob("*.jpg"):
+        with Image.open(path) as picture:
+            assert (picture.format, picture.mode, picture.size) == ("JPEG", "RGB", size)
+
+
+def test_a_second_call_uses_what_is_there_and_other_options_are_refused(tmp_path):
+    folder = render_dataset(tmp_path, _options())
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert render_dataset(tmp_path, _options()) == folder
+    with pytest.raises(FileExistsError, match="seed 0 -> 1"):
+        render_dataset(tmp_path, _options(seed=1))
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    render_dataset(tmp_path, _options(seed=1), overwrite=True)
+    assert json.loads((folder / "rendering.json").read_text())["options"]["seed"] == 1
+
+
+def test_files_of_somebody_else_are_never_touched(tmp_path):
+    folder = tmp_path / LAYOUTS["market1501"].folder
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="were not rendered"):
+        render_dataset(tmp_path, _options())
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+
+
+def test_an_interrupted_rendering_never_looks_whole_and_is_done_again(tmp_path, monkeypatch):
+    calls = []
+
+    def failing(options, job):
+        calls.append(job)
+        if len(calls) > 5:
+            raise KeyboardInterrupt
+        return b"half"
+
+    with monkeypatch.context() as patched:
+        patched.setattr(dataset_module, "encode_picture", failing)
+        with pytest.raises(KeyboardInterrupt):
+            render_dataset(tmp_path / "a", _options())
+    folder = tmp_path / "a" / LAYOUTS["market1501"].folder
+    assert not (folder / "rendering.json").exists()
+    again = _bytes(render_dataset(tmp_path / "a", _options()))
+    assert again == _bytes(render_dataset(tmp_path / "b", _options()))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"cameras_per_identity": 5}, "there are only 3 cameras"),
+        ({"difficulty": 1.5}, r"difficulty must lie in \[0, 1\], got 1.5"),
+        ({"train_identities": 0}, "train_identities must be an integer of at least 1"),
+        ({"cameras": 9}, "Market-1501 has 6"),
+        ({"test_cameras": "other"}, "test_cameras must be one of same, unseen"),
+    ],
+)
+def test_bad_options(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        _options(**wrong)
+
+
+def test_an_unknown_layout_names_the_nearest():
+    with pytest.raises(LookupError, match="Did you mean 'market1501'"):
+        _options(layout="market")
+
+
+def test_unseen_test_cameras_change_the_test_images_alone(tmp_path):
+    same = _bytes(render_dataset(tmp_path / "same", _options()))
+    unseen = _bytes(render_dataset(tmp_path / "unseen", _options(test_cameras="unseen")))
+    assert same.keys() == unseen.keys()
+    for path, content in same.items():
+        assert (content == unseen[path]) == (path.parts[0] == "bounding_box_train")
+
+
+def test_contact_sheet(tmp_path):
+    write_contact_sheet(tmp_path / "sheet.png", _options(), identities=3, per_camera=1)
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.format == "PNG"
+        assert sheet.size == (3 * 34 + 2, 3 * 66 + 2)
+        assert len(sheet.getcolors(maxcolors=100_000)) > 500
