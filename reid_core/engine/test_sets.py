@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import reid_core.evaluation  # noqa: F401  (registers the evaluators)
 from reid_core.config import CfgNode
 from reid_core.data.datasets.base import ReIDDataset
 from reid_core.data.loader import build_test_loader

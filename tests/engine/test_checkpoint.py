@@ -101,8 +101,8 @@ def test_a_truncated_file_is_named(saved, size):
         read_checkpoint(path)
 
 
-def test_missing_foreign_and_folder(tmp_path, saved):
-    _, path = saved
+@pytest.mark.usefixtures("saved")
+def test_missing_foreign_and_folder(tmp_path):
     with pytest.raises(CheckpointError, match=r"no checkpoint .*nothing.pt. In its folder: checkpoint_00000007.pt"):
         read_checkpoint(tmp_path / "nothing.pt")
     with pytest.raises(CheckpointError, match=r"is a folder; name a file in it: checkpoint_00000007.pt"):
@@ -124,7 +124,7 @@ def test_nan_is_never_saved(saved):
 
 def test_a_full_disk_leaves_the_old_checkpoint(saved):
     """The kernel refuses to let files grow, as a full disk does; the write fails in the middle of the archive."""
-    model, path = saved
+    _, path = saved
     before = path.read_bytes()
     big = Model(width=300)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
