@@ -97,7 +97,7 @@ def _add_solver(cfg: CfgNode) -> None:
     solver.WARMUP_LR = 1e-5  # rate at the first epoch of the warm-up (WarmupCosine)
     solver.MIN_LR = 1e-6  # rate at the end (WarmupCosine)
     solver.CLIP_GRADIENT_NORM = 0.0  # largest norm of all gradients together; 0: no limit
-    solver.AMP = "auto"  # 16-bit arithmetic: "off", "bfloat16", "float16"; "auto": off on CPU, on CUDA what it has
+    solver.AMP = "auto"  # 16-bit arithmetic: "off", "bfloat16", "float16"; "auto": what the device multiplies natively
 
 
 def _add_run(cfg: CfgNode) -> None:

@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+import reid_core.engine.default_trainer  # noqa: F401  (registers the usual trainer)
 from reid_core.config import CfgNode, ConfigError
 from reid_core.data.loader import build_test_loader
 from reid_core.data.rendering import RenderingOptions, render_dataset

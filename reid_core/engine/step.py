@@ -18,12 +18,20 @@ def amp_dtype(setting: str, device: torch.device) -> torch.dtype | None:
     if setting == "off":
         return None
     if setting == "auto":
+        if device.type == "cpu":
+            return torch.bfloat16 if _cpu_multiplies_bfloat16() else None
         if device.type != "cuda":
             return None
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     if setting not in _DTYPES:
         raise ConfigError(f"SOLVER.AMP must be one of auto, off, {', '.join(_DTYPES)}; got '{setting}'.")
     return _DTYPES[setting]
+
+
+def _cpu_multiplies_bfloat16() -> bool:
+    """Whether the processor has instructions for it; elsewhere it is emulated, and slower than float32."""
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, check, bool)() for check in checks)
 
 
 class TrainStep:

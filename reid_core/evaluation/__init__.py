@@ -2,6 +2,7 @@
 
 from reid_core.evaluation.ranking import evaluate
 from reid_core.evaluation.reid_evaluator import ReIDEvaluator
+from reid_core.evaluation.report import write_report
 from reid_core.evaluation.results import (
     EntryKind,
     PerQueryResults,
@@ -10,6 +11,7 @@ from reid_core.evaluation.results import (
     results_table,
     save_results,
 )
+from reid_core.evaluation.separation import sample_distances
 
 __all__ = [
     "EntryKind",
@@ -19,5 +21,7 @@ __all__ = [
     "ReIDEvaluator",
     "evaluate",
     "results_table",
+    "sample_distances",
     "save_results",
+    "write_report",
 ]

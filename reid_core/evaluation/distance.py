@@ -7,9 +7,7 @@ from the exact values; a caller decides by it wherever that is certain, and asks
 it is not.
 """
 
-import contextlib
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -123,14 +121,14 @@ class SquaredDistances:
 
         The difference to the exact distance of any pair in the block, in `unit`s, is at most the error.
         """
-        left, right = self._shifted(self.query[rows]), self._shifted(self.gallery[columns])
+        dtype = _product_dtype()
+        left, right = self._shifted(self.query[rows]).to(dtype), self._shifted(self.gallery[columns]).to(dtype)
         left_norms, right_norms = self._query_norms[rows], self._gallery_norms[columns]
-        with full_precision(left.device):
-            distances = left_norms[:, None] + right_norms[None, :]
-            for x, y in zip(left.split(_CHUNK, dim=1), right.split(_CHUNK, dim=1), strict=True):
-                distances.addmm_(x, y.T, alpha=-2)
+        distances = (left_norms[:, None] + right_norms[None, :]).to(dtype)
+        for x, y in zip(left.split(_CHUNK, dim=1), right.split(_CHUNK, dim=1), strict=True):
+            distances.addmm_(x, y.T, alpha=-2)  # in place: outside the reach of autocast
         reach = left_norms.sqrt() + right_norms.max().sqrt()
-        return distances, reach.square() * self._error + 1e-30  # the constant: products too small for float32
+        return distances.float(), reach.square() * self._error + 1e-30  # the constant: products too small for float32
 
     def _shifted(self, features: Tensor) -> Tensor:
         return (features * self._scale).sub_(self._centre)
@@ -140,16 +138,13 @@ class SquaredDistances:
         return torch.cat(parts).float()
 
 
-@contextlib.contextmanager
-def full_precision(device: torch.device) -> Iterator[None]:
-    """float32 matrix products in float32 inside: no TensorFloat-32, no bfloat16, no autocast of the caller."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+def _product_dtype() -> torch.dtype:
+    """float32, or float64 where the caller lets torch round float32 products to fewer digits (TF32, bfloat16)."""
     try:
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+        exact = torch.get_float32_matmul_precision() == "highest"
+    except RuntimeError:  # set by backend (torch >= 2.9): torch then refuses to say what holds for all
+        exact = False
+    return torch.float32 if exact else torch.float64
 
 
 def sum_by_halves(values: Tensor) -> Tensor:
@@ -159,7 +154,7 @@ def sum_by_halves(values: Tensor) -> Tensor:
         half = (width + 1) // 2
         values[:, : width - half] += values[:, half:width]
         width = half
-    return values[:, 0]
+    return values[:, 0].clone()  # a view would keep all of them
 
 
 def _refuse(bad: Tensor, positions: Tensor | None, what: str, advice: str) -> None:

@@ -90,7 +90,7 @@ def _numbers(rows: Mapping[str, Mapping[str, Any]], results: RankingResults, gal
         style = ' class="best"' if row[column] == best[column] and len(rows) > 1 else ""
         return f"<td{style}>{row[column]:.1f}</td>"
 
-    head = "".join(f'<th scope="col">{escape(_spoken(column))}</th>' for column in columns)
+    head = "".join(f'<th scope="col">{escape(figures.spoken_name(column))}</th>' for column in columns)
     body = "".join(
         f'<tr><th scope="row">{escape(name)}</th>{"".join(cell(row, column) for column in columns)}</tr>'
         for name, row in rows.items()
@@ -102,10 +102,6 @@ def _numbers(rows: Mapping[str, Mapping[str, Any]], results: RankingResults, gal
         f"<caption>Percent; the best of each column stands out.{note}</caption>"
         f'<thead><tr><th scope="col">model</th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
     )
-
-
-def _spoken(column: str) -> str:
-    return f"rank-{column[4:]}" if column.startswith("rank") and column[4:].isdigit() else column
 
 
 def _plots(plots: Sequence[tuple[str, str]]) -> str:
@@ -122,7 +118,8 @@ def _lists(
     key = (
         '<p class="key"><span><i style="color:var(--match)"></i>match: the query\'s identity, another camera</span>'
         '<span><i style="color:var(--wrong)"></i>another identity</span>'
-        '<span><i style="color:var(--ignored);border-style:dashed"></i>same identity and camera: not ranked</span></p>'
+        '<span><i style="color:var(--ignored);border-style:dashed;border-width:2px"></i>'
+        "same identity and camera: not ranked</span></p>"
     )
     parts = [key]
     for heading, positions in (("Best queries", best), ("Worst queries", worst)):

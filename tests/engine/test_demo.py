@@ -1,0 +1,37 @@
+"""The demo at the smallest size: every row of its table, its files, and what it refuses."""
+
+import json
+
+import pytest
+
+from reid_core.config import ConfigError
+from reid_core.engine import demo
+from reid_core.projects import load_config
+
+SMALL = {"train_identities": 6, "test_identities": 5, "cameras": 3, "cameras_per_identity": 2, "images_per_camera": 2}
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch):
+    monkeypatch.setattr(demo, "SIZE", {**SMALL, "distractors": 2})
+
+
+def test_three_rows_and_the_files(market_config, small_run, tmp_path):
+    cfg = load_config(market_config, small_run(SOLVER__MAX_EPOCHS=1, LOG__TENSORBOARD=True))
+    rows = demo.run_demo(cfg, seed=1)
+    assert list(rows) == ["colour histogram", "untrained", "trained"]
+    written = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert {name: written[name] for name in rows} == rows
+    assert written["training_seconds"] > 0
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert f"{rows['trained']['mAP']:.1f}" in page
+    assert "data:image/jpeg;base64," in page
+    again = demo.run_demo(cfg, seed=1)  # the data are there; the same numbers come out
+    assert again == rows
+
+
+def test_a_dataset_that_cannot_be_rendered(market_config, small_run):
+    cfg = load_config(market_config, small_run())
+    cfg.DATASETS.TRAIN = ["OccludedDuke"]
+    with pytest.raises(ConfigError, match="cannot render 'OccludedDuke'; it renders Market1501"):
+        demo.run_demo(cfg)

@@ -1,0 +1,66 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from reid_core.modeling.losses import batch_hard_triplet_loss, identity_loss, prototype_contrastive_loss
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 9999), batch=st.integers(2, 12), margin=st.sampled_from([None, 0.0, 0.3, 5.0]))
+def test_triplet_matches_a_loop(seed, batch, margin):
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randn(batch, 5, generator=generator)
+    targets = torch.randint(3, (batch,), generator=generator)
+    expected = []
+    for anchor in range(batch):
+        distances = (features - features[anchor]).norm(dim=1).clamp(min=1e-6)
+        same = targets == targets[anchor]
+        positive = distances[same].max()
+        negative = distances[~same].min() if (~same).any() else torch.tensor(math.inf)
+        gap = positive - negative
+        expected.append(F.softplus(gap) if margin is None else (gap + margin).clamp(min=0))
+    ours = batch_hard_triplet_loss(features, targets, margin)
+    torch.testing.assert_close(ours, torch.stack(expected).mean(), rtol=1e-3, atol=1e-3)
+
+
+@given(smoothing=st.floats(0, 0.9), seed=st.integers(0, 999))
+def test_smoothing_spreads_the_target(smoothing, seed):
+    logits = torch.randn(4, 7, generator=torch.Generator().manual_seed(seed))
+    targets = torch.tensor([0, 6, 3, 3])
+    soft = F.one_hot(targets, 7) * (1 - smoothing) + smoothing / 7
+    expected = -(soft * logits.log_softmax(dim=1)).sum(dim=1).mean()
+    torch.testing.assert_close(identity_loss(logits, targets, smoothing), expected)
+
+
+def test_prototypes_get_no_gradient_and_a_smaller_temperature_is_sharper():
+    features = F.normalize(torch.randn(4, 6), dim=1).requires_grad_()
+    prototypes = F.normalize(torch.randn(5, 6), dim=1).requires_grad_()
+    targets = (features @ prototypes.T).argmax(dim=1).detach()
+    sharp = prototype_contrastive_loss(features, prototypes, targets, 0.05)
+    flat = prototype_contrastive_loss(features, prototypes, targets, 1.0)
+    assert sharp < flat
+    sharp.backward()
+    assert prototypes.grad is None
+    assert features.grad.abs().sum() > 0
+
+
+def test_sixteen_bit_features_give_a_float32_loss():
+    features = F.normalize(torch.randn(4, 6), dim=1)
+    loss = prototype_contrastive_loss(features.bfloat16(), features, torch.arange(4), 0.05)
+    assert loss.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: identity_loss(torch.zeros(1, 2), torch.zeros(1, dtype=torch.int64), 1.0), "label_smoothing"),
+        (lambda: prototype_contrastive_loss(*[torch.zeros(1, 1)] * 3, temperature=0.0), "temperature"),
+    ],
+)
+def test_bad_arguments(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
