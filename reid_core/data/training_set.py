@@ -93,6 +93,7 @@ class TrainingSet:
             "bytes_of_label": size.tolist(),
             "num_cameras": self.num_cameras,
             "num_views": self.num_views,
+            "camera_offsets": dict(self.camera_offsets),
         }
 
     def describe_changes(self, saved_state: dict) -> list[str]:

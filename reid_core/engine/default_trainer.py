@@ -38,7 +38,10 @@ class DefaultTrainer(Trainer):
         seed_everything(cfg.SEED)
         datasets = build_datasets(cfg, list(dict.fromkeys([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])))
         self.training_set = TrainingSet([datasets[name] for name in cfg.DATASETS.TRAIN])
-        self.test_sets = TestSets(cfg, {name: datasets[name] for name in cfg.DATASETS.TEST})
+        self.test_sets = TestSets(
+            cfg, {name: datasets[name] for name in cfg.DATASETS.TEST}, self.training_set.camera_offsets
+        )
+        self._data_state = self.training_set.state()
         for dataset in datasets.values():
             get_logger().info("%s", dataset)
         self.model = self.build_model()
@@ -116,7 +119,7 @@ class DefaultTrainer(Trainer):
             "model": self.model.state_dict(),
             "architecture": f"{self.cfg.MODEL.META_ARCHITECTURE} on {self.cfg.MODEL.BACKBONE.ARCHITECTURE}",
             "config": self.cfg.dump(),
-            "data": self.training_set.state(),
+            "data": self._data_state,
             "results": flatten_results(self.results) if self.results else {},
         }
 
@@ -166,7 +169,7 @@ def evaluate_only(cfg: CfgNode) -> dict[str, dict]:
     model = build_model(model_cfg, device, 0, data.get("num_cameras", 1), data.get("num_views", 1))
     if content:
         _report(checkpoints.load_model(model, content, cfg.MODEL.WEIGHTS))
-    return TestSets(cfg, datasets).evaluate(model)
+    return TestSets(cfg, datasets, data.get("camera_offsets", {})).evaluate(model)
 
 
 def resolve_device(setting: str) -> torch.device:

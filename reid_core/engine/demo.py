@@ -27,7 +27,7 @@ LAYOUTS = {
 
 # Enough to learn from in minutes on two cores; the difficulty is the renderer's own, fixed against the histogram.
 SIZE = {
-    "train_identities": 160,
+    "train_identities": 500,
     "test_identities": 60,
     "cameras": 6,
     "cameras_per_identity": 4,

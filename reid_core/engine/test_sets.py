@@ -1,6 +1,6 @@
 """The datasets that a model is evaluated on, each with its evaluator."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import reid_core.evaluation  # noqa: F401  (registers the evaluators)
 from reid_core.config import CfgNode
@@ -9,6 +9,7 @@ from reid_core.data.loader import build_test_loader
 from reid_core.engine.encoding import encode
 from reid_core.modeling.meta_arch import MetaArchitecture
 from reid_core.registry import DATASET_REGISTRY, EVALUATOR_REGISTRY
+from reid_core.structures import Batch, ReIDImage
 from reid_core.utils import comm
 
 
@@ -20,13 +21,15 @@ def build_datasets(cfg: CfgNode, names: list[str]) -> dict[str, ReIDDataset]:
 class TestSets:
     """Encodes query and gallery of every test dataset, and asks its evaluator.
 
-    The loaders' settings come from the config; datasets: name -> dataset.
+    The loaders' settings come from the config. datasets: name -> dataset. camera_offsets: where the cameras of each
+    training dataset begin in the model's numbering; the cameras (and views) of any other dataset are unknown to the
+    model and are not passed to it.
     """
 
     __test__ = False  # not a test class, whatever its name begins with
 
-    def __init__(self, cfg: CfgNode, datasets: Mapping[str, ReIDDataset]):
-        self.cfg, self.datasets = cfg, dict(datasets)
+    def __init__(self, cfg: CfgNode, datasets: Mapping[str, ReIDDataset], camera_offsets: Mapping[str, int]):
+        self.cfg, self.datasets, self.camera_offsets = cfg, dict(datasets), dict(camera_offsets)
         self.evaluators = {
             name: EVALUATOR_REGISTRY.build(cfg.TEST.EVALUATOR, cfg, dataset=dataset)
             for name, dataset in self.datasets.items()
@@ -37,11 +40,19 @@ class TestSets:
         results = {}
         for name, dataset in self.datasets.items():
             features = [
-                encode(model, build_test_loader(self.cfg, records, comm.rank(), comm.world_size()))
+                encode(model, self._batches(name, records))
                 for records in (dataset.query, dataset.gallery)
             ]
             results[name] = self.evaluators[name].evaluate(*features)
         return results
+
+    def _batches(self, name: str, records: Sequence[ReIDImage]) -> Iterator[Batch]:
+        offset = self.camera_offsets.get(name)
+        for batch in build_test_loader(self.cfg, records, comm.rank(), comm.world_size()):
+            if offset is None:
+                yield {key: value for key, value in batch.items() if key not in ("camids", "viewids")}
+            else:
+                yield {**batch, "camids": batch["camids"] + offset}
 
 
 def flatten_results(results: Mapping[str, Mapping]) -> dict[str, float]:
