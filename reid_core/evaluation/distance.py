@@ -46,8 +46,10 @@ def check_finite(features: Tensor, name: str, positions: Tensor | None = None) -
 
     positions: int64 [N], the rows' numbers in what the user passed; None: 0..N-1.
     """
-    bad = [~torch.isfinite(rows).all(dim=1) for rows in features.split(_ROWS)]
-    _refuse(torch.cat(bad), positions, f"{name} features hold NaN or infinite values (as float32)", "Look for a "
+    bad = torch.empty(len(features), dtype=torch.bool, device=features.device)
+    for rows, out in zip(features.split(_ROWS), bad.split(_ROWS), strict=True):
+        out.copy_(~torch.isfinite(rows).all(dim=1))
+    _refuse(bad, positions, f"{name} features hold NaN or infinite values (as float32)", "Look for a "
             "diverged training run (loss NaN), damaged weights or an overflow in 16-bit arithmetic.")
 
 
@@ -56,13 +58,13 @@ def normalise_rows(features: Tensor, name: str, positions: Tensor | None = None)
 
     Raises ValueError for rows of zeros, which have no direction; `name` and `positions` as in `check_finite`.
     """
-    unit, zero = torch.empty_like(features), []
-    for rows, out in zip(features.split(_ROWS), unit.split(_ROWS), strict=True):
+    unit, lengths = torch.empty_like(features), torch.empty(len(features), dtype=torch.float64, device=features.device)
+    parts = zip(features.split(_ROWS), unit.split(_ROWS), lengths.split(_ROWS), strict=True)
+    for rows, out, length in parts:
         rows = rows.double()
-        length = sum_by_halves(rows.square()).sqrt()
-        zero.append(length == 0)
-        out.copy_(rows / length[:, None])
-    _refuse(torch.cat(zero), positions, f"{name} features are all zero and cannot be scaled to unit length", "Look "
+        length.copy_(sum_by_halves(rows.square())).sqrt_()
+        out.copy_(rows.div_(length[:, None]))
+    _refuse(lengths == 0, positions, f"{name} features are all zero and cannot be scaled to unit length", "Look "
             "for dead activations or rows that were never filled; or match with metric='euclidean', normalize=False.")
     return unit
 
@@ -134,8 +136,10 @@ class SquaredDistances:
         return (features * self._scale).sub_(self._centre)
 
     def _squared_norms(self, features: Tensor) -> Tensor:
-        parts = [sum_by_halves(self._shifted(rows).double().square_()) for rows in features.split(_ROWS)]
-        return torch.cat(parts).float()
+        norms = features.new_empty(len(features))
+        for rows, out in zip(features.split(_ROWS), norms.split(_ROWS), strict=True):
+            out.copy_(sum_by_halves(self._shifted(rows).double().square_()))
+        return norms
 
 
 def _product_dtype() -> torch.dtype:
@@ -148,13 +152,14 @@ def _product_dtype() -> torch.dtype:
 
 
 def sum_by_halves(values: Tensor) -> Tensor:
-    """Row sums of [N, D], in place: the order of the additions depends on D alone, not on N, threads or device."""
+    """Row sums of [N, D]: a view into it, overwriting it. The order of the additions depends on D alone, not on N,
+    the number of threads or the device."""
     width = values.shape[1]
     while width > 1:
         half = (width + 1) // 2
         values[:, : width - half] += values[:, half:width]
         width = half
-    return values[:, 0].clone()  # a view would keep all of them
+    return values[:, 0]
 
 
 def _refuse(bad: Tensor, positions: Tensor | None, what: str, advice: str) -> None:

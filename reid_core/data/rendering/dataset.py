@@ -30,13 +30,17 @@ def render_dataset(root: str | Path, options: RenderingOptions, workers: int = 1
     marker = folder / MARKER
     if marker.exists() and json.loads(marker.read_text()) == state:
         return folder
-    if folder.exists() and not overwrite:
-        _refuse_foreign(folder, marker, state)
+    unfinished = folder / f".{MARKER}.unfinished"
+    earlier = _earlier_rendering(folder, marker, unfinished)
+    if earlier is not None and marker.exists() and not overwrite:
+        _refuse_other_options(folder, earlier, state)
     folder.mkdir(parents=True, exist_ok=True)
     marker.unlink(missing_ok=True)
-    write_atomically(folder / f".{MARKER}.unfinished", json.dumps(state).encode())
-    for entry in remove_files(layout, folder):
-        shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
+    layouts = {options.layout, earlier["options"]["layout"]} if earlier else {options.layout}
+    for name in sorted(layouts):  # two layouts may share a folder, and a reader would find the older one's files
+        for entry in remove_files(find_layout(name), folder):
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
+    write_atomically(unfinished, json.dumps(state).encode())
     jobs = plan_jobs(options)
     for parent in sorted({(folder / layout.path(job.shot)).parent for job in jobs}):
         parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +53,7 @@ def render_dataset(root: str | Path, options: RenderingOptions, workers: int = 1
             draw(job)
     layout.write_texts(folder, [_with_viewpoint(options, job) for job in jobs])
     write_atomically(marker, (json.dumps(state, indent=2) + "\n").encode())
-    (folder / f".{MARKER}.unfinished").unlink()
+    unfinished.unlink()
     return folder
 
 
@@ -63,20 +67,25 @@ def _with_viewpoint(options: RenderingOptions, job: Job) -> Shot:
     return job.shot.seen_from(viewpoint(draw_view(options, job)))
 
 
-def _refuse_foreign(folder: Path, marker: Path, state: dict) -> None:
-    """Only what this renderer began may be written over."""
-    if (folder / f".{MARKER}.unfinished").exists():
-        return
-    if not marker.exists():
-        if any(folder.iterdir()):
-            raise FileExistsError(
-                f"{folder} holds files that were not rendered (no {MARKER}); choose another root. Nothing was changed."
-            )
-        return
-    before = json.loads(marker.read_text())
-    old, new = before["options"], state["options"]
+def _earlier_rendering(folder: Path, marker: Path, unfinished: Path) -> dict | None:
+    """The marker of what this renderer wrote or began in the folder, None for a new or empty one.
+
+    Raises FileExistsError for a folder with other files, whatever was asked for: they may be the real dataset.
+    """
+    for path in (marker, unfinished):
+        if path.exists():
+            return json.loads(path.read_text())
+    if folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(
+            f"{folder} holds files that were not rendered (no {MARKER}); choose another root. Nothing was changed."
+        )
+    return None
+
+
+def _refuse_other_options(folder: Path, earlier: dict, state: dict) -> None:
+    old, new = earlier["options"], state["options"]
     changed = [f"{key} {old.get(key)!r} -> {value!r}" for key, value in new.items() if old.get(key) != value]
-    what = ", ".join(changed) or f"renderer version {before['version']} -> {state['version']}"
+    what = ", ".join(changed) or f"renderer version {earlier['version']} -> {state['version']}"
     raise FileExistsError(f"{folder} was rendered with other options ({what}); choose another root or overwrite it.")
 
 

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 
 from reid_core.data.rendering.layouts import find_layout
 
-VERSION = 1  # raise it with every change that alters a pixel or a name, so that older renderings are not re-used
+VERSION = 2  # raise it with every change that alters a pixel or a name, so that older renderings are not re-used
 TEST_CAMERAS = ("same", "unseen")
 
 

@@ -72,14 +72,14 @@ def _distractor_jobs(options: RenderingOptions, layout: Layout, offset: int) -> 
     jobs = []
     for position in range(options.distractors + junk):
         rng = generator(options.seed, Stream.SCHEDULE, known + position)
-        camera, frame = int(rng.integers(options.cameras)), int(rng.integers(1000, 90000))
+        camera, frame = int(rng.integers(options.cameras)), 1000 + 7 * position  # one number: frames tell them apart
         if position >= options.distractors:
             number, flaw = layout.junk_number, "misaligned"
         elif layout.distractor_number is not None:
             number, flaw = layout.distractor_number, "misaligned" if position % 2 else ""
         else:  # passers-by with numbers of their own, as DukeMTMC-reID has them
             number, flaw = highest + 1 + position, ""
-        place = ("gallery", number, camera, offset, 0, frame + position, position)
+        place = ("gallery", number, camera, offset, 0, frame, position)
         jobs.append(_job(*place, known + position, flaw))
     return jobs
 

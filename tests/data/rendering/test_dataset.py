@@ -8,6 +8,7 @@ import reid_core.data  # noqa: F401  (registers the readers)
 from reid_core.config import get_cfg
 from reid_core.data.rendering import LAYOUTS, RenderingOptions, render_dataset, write_contact_sheet
 from reid_core.data.rendering import dataset as dataset_module
+from reid_core.data.rendering.plan import plan_jobs
 from reid_core.registry import DATASET_REGISTRY
 
 SMALL = {
@@ -108,8 +109,9 @@ def test_files_of_somebody_else_are_never_touched(tmp_path):
     folder = tmp_path / LAYOUTS["market1501"].folder
     folder.mkdir()
     (folder / "notes.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match="were not rendered"):
-        render_dataset(tmp_path, _options())
+    for overwrite in (False, True):  # the folder may hold the real dataset
+        with pytest.raises(FileExistsError, match="were not rendered"):
+            render_dataset(tmp_path, _options(), overwrite=overwrite)
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
 
 
@@ -166,3 +168,20 @@ def test_contact_sheet(tmp_path):
         assert sheet.format == "PNG"
         assert sheet.size == (3 * 34 + 2, 3 * 66 + 2)
         assert len(sheet.getcolors(maxcolors=100_000)) > 500
+
+
+def test_another_layout_of_the_same_folder_leaves_no_file_of_the_first(tmp_path):
+    render_dataset(tmp_path, _options(layout="msmt17_v2"))
+    folder = render_dataset(tmp_path, _options(layout="msmt17_market"), overwrite=True)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "bounding_box_test",
+        "bounding_box_train",
+        "query",
+        "rendering.json",
+    ]
+
+
+def test_many_distractors_have_names_of_their_own(tmp_path):
+    jobs = plan_jobs(_options(distractors=4000))
+    layout = LAYOUTS["market1501"]
+    assert len({layout.path(job.shot) for job in jobs}) == len(jobs)
