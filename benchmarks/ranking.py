@@ -2,8 +2,8 @@
 
 Scores one set of features twice, each side in a process of its own that loads them from files: by
 `reid_core.evaluation.evaluate`, and the plain way (full float32 matrix, argsort of every row, a loop over the
-queries). Prints time and peak memory of both (what
-comes on top of the imports and the loaded features), and their ratios; the last line is JSON.
+queries). Prints time and peak memory of both (what comes on top of the imports and the loaded features), and their
+ratios; the last line is JSON. Linux only, for the memory.
 
     python benchmarks/ranking.py                                                 # 2000 x 10000 x 512
     python benchmarks/ranking.py --queries 11659 --gallery 82161 --width 1280    # the size of MSMT17
@@ -11,7 +11,7 @@ comes on top of the imports and the loaded features), and their ratios; the last
 
 import argparse
 import json
-import resource
+import re
 import subprocess
 import sys
 import tempfile
@@ -61,16 +61,20 @@ def score_streaming(*arrays: np.ndarray) -> tuple[float, float]:
 SIDES = {"plain": score_plainly, "streaming": score_streaming}
 
 
+def peak_memory() -> float:
+    """This program's peak so far, in MiB. ru_maxrss would count what the process was before its exec."""
+    return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
+
+
 def measure(side: str, options: argparse.Namespace) -> dict[str, float]:
-    """In this process: seconds, peak memory above the features' (Linux's KiB), mAP and rank-1 of one side."""
+    """In this process: seconds, peak memory above the features', mAP and rank-1 of one side."""
     torch.set_num_threads(options.threads)
     arrays = [np.load(path) for path in sorted(options.data.iterdir())]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory()
     start = time.perf_counter()
     mean_precision, rank1 = SIDES[side](*arrays)
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"seconds": seconds, "extra_MiB": (peak - before) / 1024, "mAP": mean_precision, "rank1": rank1}
+    return {"seconds": seconds, "extra_MiB": peak_memory() - before, "mAP": mean_precision, "rank1": rank1}
 
 
 def measure_apart(side: str, folder: str) -> dict[str, float]:

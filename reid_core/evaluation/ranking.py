@@ -52,7 +52,7 @@ def evaluate(
     their float32 values (after scaling rows to unit length with `normalize` or metric "cosine"), and so the same
     for every block size, number of threads and device. *_pids, *_camids: whole numbers [Q] or [G].
     per_query: keep each query's results. top_k: keep each query's list of that many nearest gallery images, with
-    those of its identity and camera in it, marked. device: where to compute; None: where `query` is.
+    those of its identity and camera in it, marked. device: CPU or CUDA (float64 is needed); None: where `query` is.
     block_bytes: working memory beside the features, whatever the numbers of images (about; at least one row).
 
     Raises ValueError for shapes that do not fit, NaN, infinite or (to be normalised) all-zero features, and where

@@ -50,7 +50,7 @@ th:first-child { text-align: left; padding-left: 4px; }
 .ranked p { font-size: .8rem; margin: 8px 0 0; }
 .ranked ol { list-style: none; display: flex; flex-wrap: wrap; gap: 12px 4px; margin: 0; padding: 0; }
 .ranked figure { margin: 0; width: 84px; font-size: .75rem; line-height: 1.35; }
-.ranked img { display: block; max-width: 100%; height: auto; border-radius: 3px; box-sizing: content-box;
+.ranked img { display: block; max-width: calc(100% - 6px); height: auto; border-radius: 3px; box-sizing: content-box;
   border: 3px solid transparent; }
 .ranked figure.match img { border-color: var(--match); } .ranked .match b { color: var(--match); }
 .ranked figure.wrong img { border-color: var(--wrong); } .ranked .wrong b { color: var(--wrong); }
@@ -66,9 +66,10 @@ footer { max-width: 1248px; margin: 40px auto 32px; padding: 0 24px; color: var(
   :root { color-scheme: light; --page: #fff; --panel: #fff; --text: #000; --soft: #444; --line: #bbb;
     --match: #14834a; --wrong: #c5303a; --ignored: #888; --accent: #1f5fbf; --series-1: #1f5fbf; --series-2: #c2570c;
     --series-3: #14834a; --series-4: #8a3fb0; --series-5: #0d7f8c; --series-6: #a0741a; }
-  body { font-size: 10pt; } .plots { grid-template-columns: repeat(3, 1fr); gap: 8px; }
+  body { font-size: 10pt; } .plots { grid-template-columns: 1fr 1fr; gap: 8px; }
   .plots figure { break-inside: avoid; padding: 8px; }
-  .ranked figure { width: 58px; font-size: 5.5pt; } .ranked > .query { flex-basis: 80px; }
+  .ranked figure { width: 49px; font-size: 5pt; } .ranked p { font-size: 7pt; }
+  .ranked > .query { flex-basis: 62px; }
   .ranked ol { gap: 4px 2px; } .ranked { gap: 8px; padding: 6px; margin-bottom: 6px; }
   .ranked, .plots figure { border: 1px solid var(--line); }
   h2, h3 { break-after: avoid; }
