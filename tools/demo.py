@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from reid_core.engine.demo import run_demo
+from reid_core.engine.hooks.interrupt import Interrupted
 from reid_core.engine.launch import USER_ERRORS
 from reid_core.projects import load_config
 from reid_core.utils.logging import get_logger, setup_logger
@@ -23,6 +24,10 @@ def main() -> int:
         cfg = load_config(arguments.config_file, ["OUTPUT_DIR", "output/demo", *seed, *arguments.overrides])
         setup_logger(Path(cfg.OUTPUT_DIR))
         rows = run_demo(cfg, arguments.seed)
+    except Interrupted as stop:
+        return 128 + stop.signal_number
+    except KeyboardInterrupt:
+        return 130
     except USER_ERRORS as error:
         get_logger().error("%s", error)
         get_logger().debug("traceback", exc_info=error)

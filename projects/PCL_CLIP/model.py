@@ -48,11 +48,13 @@ class PrototypeContrastiveCLIP(MetaArchitecture):
         if id_loss_weight == 0:
             heads.classifier = None  # a classifier without a loss would only decay
         self._seen: tuple[Tensor, Tensor] | None = None
+        self._has_memory = False  # looked at until it is filled, once: looking waits for the device
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         feature, targets = self.features(batch), batch["targets"]
         unit = F.normalize(feature.float(), dim=1)
         self._seen = unit.detach(), targets
+        self._require_memory()
         losses = {}
         if self.loss_weight > 0:
             loss = prototype_contrastive_loss(unit, self.memory.prototypes, targets, self.temperature)
@@ -71,6 +73,12 @@ class PrototypeContrastiveCLIP(MetaArchitecture):
         """Prototypes from the features of all training images [N, D] (any length) and their labels [N]."""
         device = self.memory.prototypes.device
         self.memory.rebuild(F.normalize(features.to(device), dim=1), targets.to(device))
+
+    def _require_memory(self) -> None:
+        if self.loss_weight > 0 and not self._has_memory:
+            self._has_memory = bool(self.memory.prototypes.any())
+            if not self._has_memory:
+                raise ValueError("The memory is empty: add PrototypeMemoryHook to HOOKS, or call rebuild_memory first.")
 
     def update_memory(self) -> None:
         """Mix the last batch, of all processes in rank order, into the bank; call it once after each backward."""

@@ -11,7 +11,7 @@ def get_cfg() -> CfgNode:
     cfg.SEED = 1  # starts every random generator
     cfg.DEVICE = "auto"  # "auto": cuda where there is one, else cpu; or "cpu", "cuda", "cuda:1"
     cfg.TRAINER = "DefaultTrainer"  # the registered trainer; a method with another plan of stages registers its own
-    cfg.HOOKS = []  # names of registered hooks to add behind the trainer's own
+    cfg.HOOKS = []  # names of registered hooks to add, before those that log, evaluate and save
     _add_model(cfg)
     _add_data(cfg)
     _add_solver(cfg)

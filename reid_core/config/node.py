@@ -107,9 +107,12 @@ def read_chain(path: Path, _above: tuple[Path, ...] = ()) -> list[tuple[Path, di
     content = {} if content is None else content
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold 'KEY: value' pairs, found a {type(content).__name__}.")
-    bases = content.pop(BASE_KEY, [])
+    bases = content.pop(BASE_KEY, None) or []
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise ConfigError(f"{BASE_KEY} of {path} must be a file name or a list of them, got {bases!r}.")
     chain = []
-    for base in [bases] if isinstance(bases, str) else bases:
+    for base in bases:
         chain += read_chain(path.parent / Path(base).expanduser(), (*_above, path))
     return [*chain, (path, content)]
 
@@ -173,14 +176,25 @@ def _coerce(value: Any, default: Any, key: str, source: str) -> Any:
             except ValueError:
                 pass
     elif isinstance(default, list | tuple) and isinstance(value, list | tuple):
-        return type(default)(value)
+        return type(default)(_coerce_entries(value, default, key, source))
     elif isinstance(default, str) and value is None:
         return ""
     elif type(value) is type(default):
         return value
+    if isinstance(default, str) and isinstance(value, bool):
+        hint = ' YAML reads on, off, yes and no as true or false: quote the word, "off".'
+    else:
+        hint = ""
     raise ConfigError(
-        f"'{key}' ({source}) must be {_type_name(default)} like {default!r}, got {_type_name(value)} {value!r}."
+        f"'{key}' ({source}) must be {_type_name(default)} like {default!r}, got {_type_name(value)} {value!r}.{hint}"
     )
+
+
+def _coerce_entries(value: list | tuple, default: list | tuple, key: str, source: str) -> list:
+    """Entries of the type that all of the default's have; anything where the default is empty or mixed."""
+    if len({type(entry) for entry in default}) != 1:
+        return list(value)
+    return [_coerce(entry, default[0], f"{key}[{place}]", source) for place, entry in enumerate(value)]
 
 
 def _type_name(value: Any) -> str:

@@ -17,6 +17,10 @@ from reid_core.data.worker import Failure, ImageFiles, Loaded, Task, raise_failu
 STALL_SECONDS = 600  # a batch that takes longer is a hang (a dead network drive, a stuck process), not slowness
 
 
+class LoaderError(RuntimeError):
+    """A process that decodes images died or hangs; the text says what to do."""
+
+
 class _TaskQueue:
     """The tasks that a DataLoader hands to its workers; set anew before each pass over it."""
 
@@ -110,7 +114,7 @@ class WorkerPool:
             if "DataLoader worker" in reason:
                 raise _died(reason) from None
             if "DataLoader timed out" in reason:
-                raise RuntimeError(
+                raise LoaderError(
                     f"The processes that decode images gave no batch for {self._options['timeout']} seconds. Most "
                     "often the drive that holds the images no longer answers; if it does, try "
                     "DATALOADER.NUM_WORKERS 0 to see where it stops."
@@ -142,8 +146,8 @@ def _hear_of_dead_workers_only_while_waiting() -> None:
     signal.signal(signal.SIGCHLD, handle)
 
 
-def _died(how: str) -> RuntimeError:
-    return RuntimeError(
+def _died(how: str) -> LoaderError:
+    return LoaderError(
         f"A process that decodes images died ({how}). Most often the machine ran out of memory, or of shared memory "
         "(/dev/shm): lower DATALOADER.NUM_WORKERS or DATALOADER.PREFETCH_FACTOR, or give the container more."
     )

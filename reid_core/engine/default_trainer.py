@@ -35,6 +35,7 @@ class DefaultTrainer(Trainer):
         self.cfg, self.device = cfg, resolve_device(cfg.DEVICE)
         self.folder = Path(cfg.OUTPUT_DIR)
         self.results: dict[str, dict] = {}
+        self._evaluated_at = -1
         seed_everything(cfg.SEED)
         datasets = build_datasets(cfg, list(dict.fromkeys([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])))
         self.training_set = TrainingSet([datasets[name] for name in cfg.DATASETS.TRAIN])
@@ -81,13 +82,13 @@ class DefaultTrainer(Trainer):
         ]
 
     def build_hooks(self) -> list[hooks.Hook]:
-        """The hooks in the order in which they are called; the method's own stand before the guards and writers."""
+        """The hooks; the method's own stand behind the guard and before those that log, evaluate and save."""
         cfg = self.cfg
         own = [HOOK_REGISTRY.build(name, cfg, training_set=self.training_set) for name in cfg.HOOKS]
         return [
             hooks.IterationTimer(),
             hooks.LearningRateHook(),
-            hooks.NaNGuard(self.training_set.paths, cfg.LOG.PERIOD),
+            hooks.NaNGuard(self.training_set.paths, cfg.LOG.PERIOD, cfg.CHECKPOINT.ITERATION_PERIOD),
             *own,
             hooks.LogMetrics(self.build_writers(), cfg.LOG.PERIOD),
             hooks.EvaluationHook(self.test, cfg.TEST.PERIOD),
@@ -111,6 +112,7 @@ class DefaultTrainer(Trainer):
     def test(self) -> dict[str, float]:
         """Evaluate the model as it is; keeps `results`, returns them as scalars."""
         self.results = self.test_sets.evaluate(self.model)
+        self._evaluated_at = self.global_iteration
         return flatten_results(self.results)
 
     def checkpoint_content(self) -> dict:
@@ -120,7 +122,7 @@ class DefaultTrainer(Trainer):
             "architecture": f"{self.cfg.MODEL.META_ARCHITECTURE} on {self.cfg.MODEL.BACKBONE.ARCHITECTURE}",
             "config": self.cfg.dump(),
             "data": self._data_state,
-            "results": flatten_results(self.results) if self.results else {},
+            "results": flatten_results(self.results) if self._evaluated_at == self.global_iteration else {},
         }
 
     def resume(self) -> None:

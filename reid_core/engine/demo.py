@@ -7,7 +7,9 @@ import reid_core.engine.default_trainer  # noqa: F401  (registers the usual trai
 from reid_core.config import CfgNode, ConfigError
 from reid_core.data.loader import build_test_loader
 from reid_core.data.rendering import RenderingOptions, render_dataset
+from reid_core.engine.checkpoint import list_checkpoints
 from reid_core.engine.encoding import encode
+from reid_core.engine.hooks.checkpoint import BEST
 from reid_core.engine.test_sets import flatten_results
 from reid_core.evaluation import ReIDEvaluator, results_table, sample_distances, save_results, write_report
 from reid_core.evaluation.color_histogram import color_histogram_features
@@ -45,18 +47,21 @@ def render_data(cfg: CfgNode, root: Path, seed: int) -> None:
         height, width = cfg.INPUT.SIZE_TRAIN
         options = RenderingOptions(layout=LAYOUTS[name], height=height, width=width, seed=seed, **SIZE)
         began = time.perf_counter()
-        folder = render_dataset(root, options, workers=2)
+        folder = render_dataset(root, options, workers=2, overwrite=True)
         get_logger().info(f"Rendered data for {name} in {folder} ({time.perf_counter() - began:.0f} s).")
 
 
 def run_demo(cfg: CfgNode, seed: int = 0) -> dict[str, dict[str, float]]:
     """Render, evaluate the histogram and the untrained model, train, evaluate; results in percent by model.
 
-    Uses `<OUTPUT_DIR>/data-<seed>` unless it is there already; writes metrics.json and report.html to OUTPUT_DIR. cfg:
-    its DATASETS.ROOT is replaced.
+    Renders to `<OUTPUT_DIR>/data-<seed>-<size>` unless it is there already, removes an earlier demo's checkpoints, and
+    writes metrics.json and report.html to OUTPUT_DIR. cfg: its DATASETS.ROOT is replaced.
     """
     folder = Path(cfg.OUTPUT_DIR)
-    root = folder / f"data-{seed}"
+    height, width = cfg.INPUT.SIZE_TRAIN
+    root = folder / f"data-{seed}-{height}x{width}"
+    for path in [*list_checkpoints(folder), folder / BEST]:
+        path.unlink(missing_ok=True)  # of an earlier demo: this one starts from the beginning
     render_data(cfg, root, seed)
     cfg = cfg.clone()
     cfg.DATASETS.ROOT = str(root)

@@ -28,7 +28,12 @@ def encode(model: MetaArchitecture, batches: Iterable[Batch]) -> Tensor:
             indices.append(batch["indices"].cpu())
     finally:
         model.train(was_training)
-    own = torch.cat(features), torch.cat(indices)
+    # A process may have no image at all, when there are fewer images than processes.
+    width = max(comm.all_gather_objects(features[0].shape[1] if features else 0))
+    own = (
+        torch.cat([torch.empty(0, width), *features]),
+        torch.cat([torch.empty(0, dtype=torch.int64), *indices]),
+    )
     if comm.is_distributed():
         own = tuple(comm.all_gather_rows(part.to(model.device)).cpu() for part in own)
     ordered = torch.empty_like(own[0])

@@ -11,7 +11,8 @@ import torch
 import torch.distributed as dist
 
 from reid_core.config import CfgNode
-from reid_core.engine.checkpoint import CheckpointError
+from reid_core.data.worker_pool import LoaderError
+from reid_core.engine.checkpoint import CheckpointError, list_checkpoints
 from reid_core.engine.default_trainer import evaluate_only, resolve_device
 from reid_core.engine.hooks.interrupt import Interrupted
 from reid_core.engine.hooks.nan_guard import NonFiniteLossError
@@ -30,7 +31,7 @@ _EXAMPLE = """examples:
   torchrun --nproc-per-node 4 tools/train_net.py --config-file ...
 """
 
-USER_ERRORS = (ValueError, UnknownNameError, CheckpointError, NonFiniteLossError, OSError)
+USER_ERRORS = (ValueError, UnknownNameError, CheckpointError, LoaderError, NonFiniteLossError, OSError)
 """Errors that speak to the user (a ConfigError is a ValueError): shown as one message, the traceback in log.txt."""
 
 
@@ -53,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit code: 0, 2 after a user's error, 128 + signal when stopped by one."""
     arguments = parse_arguments(argv)
     if arguments.num_gpus > 1 and "RANK" not in os.environ:
-        return _start_processes(arguments.num_gpus)
+        return _start_processes(arguments.num_gpus, list(sys.argv[1:] if argv is None else argv))
     return run_command(lambda: load_config(arguments.config_file, arguments.overrides), arguments)
 
 
@@ -63,14 +64,17 @@ def console() -> None:
 
 
 def run_command(make_config: Callable[[], CfgNode], arguments: argparse.Namespace) -> int:
-    """Run with errors shown as a user wants them; cleans up the process group."""
+    """Run with errors shown as a user wants them; their tracebacks go to log.txt."""
     setup_logger()
     try:
         cfg = make_config()
         _start_group(cfg)
         setup_logger(Path(cfg.OUTPUT_DIR))
-        return run(cfg, eval_only=arguments.eval_only, resume=arguments.resume)
+        code = run(cfg, eval_only=arguments.eval_only, resume=arguments.resume)
+        _end_group()  # only where all processes get here: after one's failure the others may wait in a collective
+        return code
     except Interrupted as stop:
+        _end_group()
         return 128 + stop.signal_number
     except KeyboardInterrupt:
         get_logger().error("Stopped at once; the last checkpoint is whole.")
@@ -79,9 +83,9 @@ def run_command(make_config: Callable[[], CfgNode], arguments: argparse.Namespac
         get_logger().error("%s", error)
         get_logger().debug("traceback", exc_info=error)
         return 2
-    finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
+    except Exception:
+        get_logger().debug("traceback", exc_info=True)
+        raise
 
 
 def run(cfg: CfgNode, eval_only: bool = False, resume: bool = False) -> int:
@@ -92,6 +96,12 @@ def run(cfg: CfgNode, eval_only: bool = False, resume: bool = False) -> int:
             cfg.save(folder / "eval_config.yaml")
         _show(evaluate_only(cfg), folder / "eval_metrics.json")
         return 0
+    earlier = list_checkpoints(folder)
+    if earlier and not resume:
+        raise CheckpointError(
+            f"OUTPUT_DIR {folder} holds the checkpoints of an earlier run ({earlier[-1].name}). Go on with it by "
+            "--resume, or choose another OUTPUT_DIR; nothing was changed."
+        )
     trainer = TRAINER_REGISTRY.get(cfg.TRAINER)(cfg)
     if comm.is_main():
         remove_left_overs(folder)
@@ -122,7 +132,12 @@ def _start_group(cfg: CfgNode) -> None:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
 
 
-def _start_processes(number: int) -> int:
+def _end_group() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _start_processes(number: int, argv: list[str]) -> int:
     """Run this command again through torchrun, one process for each GPU."""
     available = torch.cuda.device_count()
     if number > available:
@@ -131,7 +146,19 @@ def _start_processes(number: int) -> int:
             f"torchrun --nproc-per-node {number} tools/train_net.py ... DEVICE cpu."
         )
         return 2
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
 
-    torchrun(["--standalone", "--nproc-per-node", str(number), sys.argv[0], *sys.argv[1:]])
+    try:
+        torchrun(["--standalone", "--nproc-per-node", str(number), "-m", "reid_core.engine.launch", *argv])
+    except ChildFailedError as error:  # the process has said what was wrong
+        code = error.get_first_failure()[1].exitcode
+        return code if code > 0 else 128 - code
+    except SignalException as stop:
+        return 128 + int(stop.sigval)
     return 0
+
+
+if __name__ == "__main__":
+    console()

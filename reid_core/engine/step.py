@@ -88,10 +88,17 @@ class TrainStep:
         return self.optimizer.param_groups
 
     def state_dict(self) -> dict:
-        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+        return {
+            "kind": type(self.optimizer).__name__,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
 
     def load_state_dict(self, state: dict) -> None:
-        """Raises ValueError if the saved optimiser trained other parameters."""
+        """Raises ValueError if the saved optimiser is another one or trained other parameters."""
+        kind = type(self.optimizer).__name__
+        if state["kind"] != kind:
+            raise ValueError(f"it was trained with {state['kind']}, SOLVER.OPTIMIZER is now {kind}.")
         ours = [group["names"] for group in self._groups()]
         saved = [group["names"] for group in state["optimizer"]["param_groups"]]
         if ours != saved:
@@ -105,7 +112,8 @@ class TrainStep:
         self.optimizer.load_state_dict(state["optimizer"])
         for group, setting in zip(self._groups(), settings, strict=True):
             group.update(setting)
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"] and self.scaler.is_enabled():  # a run in other 16 bits has no loss scale to hand on
+            self.scaler.load_state_dict(state["scaler"])
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

@@ -6,10 +6,12 @@ epoch, steps done in all), so that a checkpoint taken after any step can go on f
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from reid_core.engine.hooks.base import Hook
 from reid_core.engine.stages import Stage
+from reid_core.engine.step import synchronise_buffers
 from reid_core.utils import comm, seed
 from reid_core.utils.events import MetricBuffer
 from reid_core.utils.logging import get_logger
@@ -19,7 +21,7 @@ class Trainer:
     """Runs a list of stages over a model that all of them share.
 
     model: saved in checkpoints whole; the stages' modules are it or parts of it. Hooks are called in the order of
-    registration, the trainer's own before the stage's.
+    registration, the trainer's own before the stage's, but those that close a step (`Hook.closes`) come last.
 
     Hooks may read: `stage`, `epoch` (epochs completed in this stage), `iteration` (steps completed in this epoch),
     `global_iteration` (steps completed in all stages), `losses` (of the last step, on the device) and `batch`.
@@ -50,6 +52,7 @@ class Trainer:
             raise ValueError(f"Two hooks are named '{hook.name}'; give one of them another name, or its state is lost.")
         hook.trainer = self
         self.hooks.append((hook, stage_name))
+        self.hooks.sort(key=lambda entry: entry[0].closes)  # stable: otherwise in the order of registration
 
     def call(self, moment: str, *arguments: object) -> None:
         """Call the method `moment` of every hook that belongs to the present stage."""
@@ -94,7 +97,12 @@ class Trainer:
         self.call("after_step")
 
     def state_dict(self) -> dict:
-        """The whole run at this moment, as numbers, text and tensors. Every process has to call it."""
+        """The whole run at this moment, as numbers, text and tensors. Every process has to call it.
+
+        Levels the running statistics of the processes first: one process's alone would not be the model's.
+        """
+        with torch.no_grad():
+            synchronise_buffers(self.model)
         return {
             "stage": self.stages[self.stage_index].name if self.stage_index < len(self.stages) else "",
             "epoch": self.epoch,

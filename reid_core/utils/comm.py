@@ -1,8 +1,6 @@
 """Facts and collectives of the process group; all of them work in a single process without one."""
 
-import contextlib
 import os
-from collections.abc import Iterator
 
 import torch
 import torch.distributed as dist
@@ -29,11 +27,6 @@ def local_rank() -> int:
 def is_main() -> bool:
     """True in the process that writes files and logs."""
     return rank() == 0
-
-
-def barrier() -> None:
-    if is_distributed():
-        dist.barrier()
 
 
 def broadcast_object(value: object) -> object:
@@ -82,18 +75,6 @@ def mean_over_processes(values: Tensor) -> Tensor:
     values = values.clone()
     dist.all_reduce(values)
     return values / world_size()
-
-
-@contextlib.contextmanager
-def main_process_first() -> Iterator[None]:
-    """The block runs in the main process before it runs in the others (to build or fetch a file once)."""
-    if not is_main():
-        barrier()
-    try:
-        yield
-    finally:
-        if is_main():
-            barrier()
 
 
 def all_gather_objects(value: object) -> list:

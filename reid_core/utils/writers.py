@@ -1,6 +1,7 @@
 """Where rows of metrics go: the terminal, a JSON-lines file, TensorBoard."""
 
 import json
+import math
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -73,7 +74,7 @@ class JSONLinesWriter(Writer):
         self._file = self.path.open("a", encoding="utf-8")
 
     def write(self, row: dict) -> None:
-        plain = {name: value if isinstance(value, str) or value == value else None for name, value in row.items()}
+        plain = {name: value if isinstance(value, str) or math.isfinite(value) else None for name, value in row.items()}
         self._file.write(json.dumps(plain) + "\n")
         self._file.flush()
 
@@ -93,6 +94,9 @@ class TensorBoardWriter(Writer):
     def start(self, iteration: int) -> None:
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
+        if iteration == 0 and self.folder.is_dir():
+            for old in self.folder.glob("events.out.tfevents.*"):
+                old.unlink()  # of a run that was stopped before its first checkpoint: its curves would lie beneath
         self._writer = SummaryWriter(str(self.folder), purge_step=iteration + 1 if iteration else None)
 
     def write(self, row: dict) -> None:

@@ -83,6 +83,25 @@ def test_overrides(key, text, value):
     assert cfg.value_of(key) == value
 
 
+def test_words_that_yaml_reads_as_true_or_false_are_explained(tmp_path):
+    with pytest.raises(ConfigError, match='quote the word, "off"'):
+        get_cfg().merge_from_file(_write(tmp_path, "a.yml", "SOLVER: {AMP: off}"))
+
+
+@pytest.mark.parametrize("text", ["['a', 'b']", "[256.5, 128]"])
+def test_entries_of_a_list_have_a_type(text):
+    with pytest.raises(ConfigError, match=r"INPUT.SIZE_TRAIN\[0\]' .* must be a whole number"):
+        get_cfg().merge_from_list(["INPUT.SIZE_TRAIN", text])
+
+
+def test_an_empty_base_is_none_and_a_wrong_one_is_refused(tmp_path):
+    cfg = get_cfg()
+    cfg.merge_from_file(_write(tmp_path, "a.yml", "_BASE_:\nSEED: 4\n"))
+    assert cfg.SEED == 4
+    with pytest.raises(ConfigError, match="must be a file name or a list"):
+        cfg.merge_from_file(_write(tmp_path, "b.yml", "_BASE_: 3\n"))
+
+
 def test_an_odd_number_of_override_words():
     with pytest.raises(ConfigError, match="pairs"):
         get_cfg().merge_from_list(["SEED"])

@@ -17,7 +17,7 @@ def _small(monkeypatch):
 
 
 def test_three_rows_and_the_files(market_config, small_run, tmp_path):
-    cfg = load_config(market_config, small_run(SOLVER__MAX_EPOCHS=1, LOG__TENSORBOARD=True))
+    cfg = load_config(market_config, small_run(SOLVER__MAX_EPOCHS=3, CHECKPOINT__KEEP=1, LOG__TENSORBOARD=True))
     rows = demo.run_demo(cfg, seed=1)
     assert list(rows) == ["colour histogram", "untrained", "trained"]
     written = json.loads((tmp_path / "run" / "metrics.json").read_text())
@@ -28,6 +28,10 @@ def test_three_rows_and_the_files(market_config, small_run, tmp_path):
     assert "data:image/jpeg;base64," in page
     again = demo.run_demo(cfg, seed=1)  # the data are there; the same numbers come out
     assert again == rows
+
+    smaller = load_config(market_config, small_run(SOLVER__MAX_EPOCHS=1, INPUT__SIZE_TRAIN="[96, 48]"))
+    smaller.INPUT.SIZE_TEST = [96, 48]
+    assert demo.run_demo(smaller, seed=1)["trained"]  # another size in the same folder
 
 
 def test_a_dataset_that_cannot_be_rendered(market_config, small_run):

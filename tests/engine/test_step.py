@@ -148,6 +148,11 @@ def test_changed_rates_survive_loading_and_other_parameters_are_refused():
         group["base_lr"] = group["lr"] = 0.5
     other.load_state_dict(state)
     assert all(group["base_lr"] == 0.5 for group in other.optimizer.param_groups)
+    solver = get_cfg().SOLVER
+    solver.OPTIMIZER = "Adam"
+    another = TrainStep(model := Line(), build_optimizer(solver, model.named_parameters()), CPU)
+    with pytest.raises(ValueError, match="trained with SGD, SOLVER.OPTIMIZER is now Adam"):
+        another.load_state_dict(state)
     model, third = _line_step()
     model.layer.bias.requires_grad_(False)
     third = TrainStep(model, build_optimizer(get_cfg().SOLVER, model.named_parameters()), CPU)

@@ -115,6 +115,15 @@ def test_nan_in_the_loss_names_losses_and_images_and_keeps_the_checkpoint(run, t
     assert kept[-1].read_bytes() == before
 
 
+def test_an_earlier_runs_checkpoints_are_not_written_over(run, tmp_path):
+    assert run()[0] == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").glob("*.pt")}
+    code, text = run(SEED=2)
+    assert code == 2
+    assert "--resume" in text
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").glob("*.pt")} == before
+
+
 def test_a_typo_in_a_key_and_a_wrong_config_path(run, capsys):
     code, text = run(SOLVER__BASE_LRR=1)
     assert code == 2

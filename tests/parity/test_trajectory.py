@@ -10,6 +10,7 @@ from tests.parity import helpers
 from tests.parity.models import our_name, prototype_model
 
 GOLDEN = helpers.load("trajectory")
+pytestmark = pytest.mark.xdist_group("trajectory")  # one process runs the steps once
 if GOLDEN and "pcl_loss_step0" not in GOLDEN:
     pytest.skip("this set of golden files has no trajectory of the prototype method", allow_module_level=True)
 

@@ -18,6 +18,7 @@ class Hook:
     """
 
     trainer: Trainer
+    closes: int = 0  # 1: called after all hooks of 0 (what logs, evaluates, saves); 2: after those (what ends the run)
 
     @property
     def name(self) -> str:

@@ -23,6 +23,8 @@ class CheckpointHook(Hook):
     Must come behind all hooks whose state matters.
     """
 
+    closes = 1
+
     def __init__(
         self,
         folder: Path,
@@ -87,7 +89,7 @@ class CheckpointHook(Hook):
                 save_checkpoint(path, {**self.content(), "trainer": state})
                 for old in list_checkpoints(self.folder)[: -self.keep]:
                     old.unlink()
-            except CheckpointError as error:
+            except (CheckpointError, OSError) as error:  # all processes have to hear of it, or they wait for ever
                 failure = str(error)
         failure = comm.broadcast_object(failure)
         if failure:

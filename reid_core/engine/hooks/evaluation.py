@@ -9,23 +9,17 @@ class EvaluationHook(Hook):
     """Calls `evaluate() -> results` every `period` epochs and after the last one (0: only then).
 
     The results go to the metrics and to every hook's `after_evaluation`; must come before the checkpoint hook, so that
-    a checkpoint knows its own results. They are kept in `results`.
+    a checkpoint knows its own results.
     """
+
+    closes = 1
 
     def __init__(self, evaluate: Callable[[], dict[str, float]], period: int):
         self.evaluate, self.period = evaluate, period
-        self.results: dict[str, float] = {}
 
     def after_epoch(self) -> None:
         trainer = self.trainer
         is_last = trainer.epoch == trainer.stage.epochs and trainer.stage is trainer.stages[-1]
         is_due = self.period > 0 and trainer.epoch % self.period == 0
         if is_last or is_due:
-            self.results = self.evaluate()
-            trainer.call("after_evaluation", self.results)
-
-    def state_dict(self) -> dict:
-        return {"results": self.results}
-
-    def load_state_dict(self, state: dict) -> None:
-        self.results = state["results"]
+            trainer.call("after_evaluation", self.evaluate())

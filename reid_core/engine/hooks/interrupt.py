@@ -1,7 +1,9 @@
 """Ctrl-C and SIGTERM: finish the step, save, leave."""
 
+import os
 import signal
 import threading
+import time
 
 import torch
 
@@ -10,6 +12,7 @@ from reid_core.utils import comm
 from reid_core.utils.logging import get_logger
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_REPEAT_SECONDS = 1.0  # a scheduler and torchrun may both send the same signal: that is one wish
 
 
 class Interrupted(BaseException):
@@ -23,14 +26,17 @@ class Interrupted(BaseException):
 class InterruptHook(Hook):
     """On the first signal the present step (or evaluation) is finished, then `Interrupted` is raised.
 
-    The checkpoint hook sees it in `after_train` and saves. A second signal ends the process at once. Must be the last
-    hook, so that those of the step have all run. Several processes agree on the step by asking each other every
-    `period` steps. Signals are only caught in the main thread.
+    The checkpoint hook sees it in `after_train` and saves. A second signal, a second or more later, ends the process at
+    once. Called last, so that the other hooks of the step have all run. Several processes agree on the step by asking
+    each other every `period` steps. Signals are only caught in the main thread.
     """
+
+    closes = 2
 
     def __init__(self, device: torch.device, period: int = 1):
         self.device, self.period = device, period
         self._caught: int | None = None
+        self._caught_at = 0.0
         self._previous: dict[int, object] = {}
 
     def before_train(self) -> None:
@@ -38,9 +44,13 @@ class InterruptHook(Hook):
             self._previous = {number: signal.signal(number, self._catch) for number in _SIGNALS}
 
     def _catch(self, number: int, frame: object) -> None:
-        self._restore()  # a second signal does what it always did
-        self._caught = number
-        get_logger().warning(f"{signal.Signals(number).name}: saving after this step; once more stops at once.")
+        now = time.monotonic()
+        if self._caught is None:
+            self._caught, self._caught_at = number, now
+            os.write(2, b"\nStopping: this step is finished and saved first; once more stops at once.\n")
+        elif now - self._caught_at > _REPEAT_SECONDS:
+            self._restore()  # a second wish: the signal does what it always did
+            os.kill(os.getpid(), number)
 
     def after_step(self) -> None:
         if comm.world_size() > 1:
@@ -50,6 +60,7 @@ class InterruptHook(Hook):
                 return
             self._caught = self._caught or signal.SIGTERM
         if self._caught is not None:
+            get_logger().warning(f"{signal.Signals(self._caught).name}: saving and leaving.")
             raise Interrupted(self._caught)
 
     def after_epoch(self) -> None:

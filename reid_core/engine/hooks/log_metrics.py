@@ -14,7 +14,11 @@ class LogMetrics(Hook):
     the main process writes. A resumed run drops the rows that lie ahead of it.
     """
 
+    closes = 1
+
     def __init__(self, writers: Sequence[Writer], period: int):
+        if period < 1:
+            raise ValueError(f"LOG.PERIOD must be at least 1, got {period}.")
         self.writers = list(writers) if comm.is_main() else []
         self.period = period
 

@@ -13,15 +13,16 @@ class NonFiniteLossError(RuntimeError):
 
 
 class NaNGuard(Hook):
-    """Looks whether every loss is finite; must be registered before the checkpoint hook.
+    """Looks whether every loss is finite; called before the checkpoint hook.
 
     On a CPU every step is looked at before the parameters are updated. On a GPU looking waits for the device, so the
-    flags are collected and read every `period` steps and before each epoch ends: up to `period` updates may have
-    followed, but no checkpoint. paths: file names of the training images, to name those of the batch.
+    flags are collected and read every `period` steps, before each epoch ends and before each checkpoint inside one
+    (every `checkpoint_period` steps): up to `period` updates may have followed, but no checkpoint. paths: file names
+    of the training images, to name those of the batch.
     """
 
-    def __init__(self, paths: Sequence[str], period: int = 20):
-        self.paths, self.period = paths, period
+    def __init__(self, paths: Sequence[str], period: int = 20, checkpoint_period: int = 0):
+        self.paths, self.period, self.checkpoint_period = paths, period, checkpoint_period
         self._pending: list[tuple[int, list[int], list[str], torch.Tensor]] = []
 
     def after_backward(self) -> None:
@@ -34,7 +35,9 @@ class NaNGuard(Hook):
             self._look()
 
     def after_step(self) -> None:
-        if self.trainer.iteration == self.trainer.stage.iterations(self.trainer.epoch):
+        trainer = self.trainer
+        is_last = trainer.iteration == trainer.stage.iterations(trainer.epoch)
+        if is_last or (self.checkpoint_period and trainer.global_iteration % self.checkpoint_period == 0):
             self._look()
 
     def _look(self) -> None:

@@ -1,14 +1,16 @@
 """Batch-hard triplet loss (Hermans et al. 2017)."""
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 
 def pairwise_distance(features: Tensor) -> Tensor:
-    """Euclidean distances of all pairs of rows: [B, D] -> [B, B] float32, at least 1e-6 (the root's slope at 0)."""
-    features = features.float()
-    squared = features.pow(2).sum(dim=1)
-    squared = squared[:, None] + squared[None, :] - 2 * features @ features.T
+    """Euclidean distances of all pairs of rows: [B, D] -> [B, B] float32 or float64, at least 1e-6 (a root's slope)."""
+    with torch.autocast(features.device.type, enabled=False):  # the difference of large numbers needs all digits
+        features = features if features.dtype == torch.float64 else features.float()
+        squared = features.pow(2).sum(dim=1)
+        squared = squared[:, None] + squared[None, :] - 2 * features @ features.T
     return squared.clamp(min=1e-12).sqrt()
 
 

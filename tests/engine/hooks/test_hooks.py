@@ -87,6 +87,20 @@ def test_the_order_of_moments():
     assert recorder.calls == ["before_train", *stage, *stage, "after_train"]
 
 
+def test_hooks_that_close_a_step_come_last_whenever_they_are_registered():
+    first, last = Recorder("first"), Recorder("last")
+    last.closes = 2
+    trainer = make_trainer(last, first)
+    late = Recorder("late")
+    trainer.register_hook(late)
+    assert [hook.name for hook, _ in trainer.hooks] == ["first", "late", "last"]
+
+
+def test_a_log_period_of_zero_is_refused():
+    with pytest.raises(ValueError, match="LOG.PERIOD must be at least 1"):
+        hooks.LogMetrics([], 0)
+
+
 def test_two_hooks_need_two_names():
     with pytest.raises(ValueError, match="Two hooks are named 'same'"):
         make_trainer(Recorder("same"), Recorder("same"))
@@ -180,12 +194,14 @@ def test_best_is_named_after_a_kill_between_checkpoint_and_name(tmp_path):
 
 
 @pytest.mark.skipif(threading.current_thread() is not threading.main_thread(), reason="signals reach the main thread")
+@pytest.mark.parametrize("repeats", [1, 2])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_run_after_the_step_and_saves(tmp_path, number):
+def test_a_signal_ends_the_run_after_the_step_and_saves(tmp_path, number, repeats):
     class Send(hooks.Hook):
         def before_step(self):
             if self.trainer.global_iteration == 1:
-                signal.raise_signal(number)
+                for _ in range(repeats):  # a scheduler and torchrun may both send it
+                    signal.raise_signal(number)
 
     before = signal.getsignal(number)
     _, saving = _checkpoint_hooks(tmp_path, [])

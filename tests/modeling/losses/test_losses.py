@@ -54,6 +54,16 @@ def test_sixteen_bit_features_give_a_float32_loss():
     assert loss.dtype == torch.float32
 
 
+def test_autocast_does_not_round_distances_and_cosines():
+    features = 14 + 0.1 * torch.randn(8, 64)  # far from the origin, near each other
+    targets = torch.arange(8) // 2
+    unit = F.normalize(features, dim=1)
+    exact = batch_hard_triplet_loss(features, targets, 0.3), prototype_contrastive_loss(unit, unit, targets, 0.05)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = batch_hard_triplet_loss(features, targets, 0.3), prototype_contrastive_loss(unit, unit, targets, 0.05)
+    torch.testing.assert_close(rounded, exact)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

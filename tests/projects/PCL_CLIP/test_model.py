@@ -66,6 +66,11 @@ def test_bad_settings(make_model, more, message):
         make_model(**more)
 
 
+def test_a_memory_that_nobody_filled_is_refused(make_model):
+    with pytest.raises(ValueError, match="add PrototypeMemoryHook to HOOKS"):
+        make_model().train()(_batch())
+
+
 def test_the_memory_moves_only_when_it_is_told_to(make_model):
     model = make_model()
     batch = _batch()
