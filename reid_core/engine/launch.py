@@ -1,6 +1,7 @@
 """The training command: arguments, processes, what is shown when something is wrong."""
 
 import argparse
+import gc
 import os
 import signal
 import sys
@@ -74,6 +75,7 @@ def run_command(make_config: Callable[[], CfgNode], arguments: argparse.Namespac
         _end_group()  # only where all processes get here: after one's failure the others may wait in a collective
         return code
     except Interrupted as stop:
+        stop.__traceback__ = None  # its frames hold the trainer
         _end_group()
         return 128 + stop.signal_number
     except KeyboardInterrupt:
@@ -133,7 +135,10 @@ def _start_group(cfg: CfgNode) -> None:
 
 
 def _end_group() -> None:
+    """Leave the process group together: whoever goes first would close connections that the others still use."""
     if dist.is_initialized():
+        gc.collect()  # the parallel model holds the group; left to the interpreter's exit it ends after its threads
+        dist.barrier()
         dist.destroy_process_group()
 
 

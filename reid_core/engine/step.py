@@ -1,6 +1,7 @@
 """One optimisation step: 16-bit arithmetic, gradient clipping, data parallelism."""
 
 import contextlib
+import warnings
 
 import torch
 from torch import Tensor, nn
@@ -56,12 +57,14 @@ class TrainStep:
         if comm.world_size() > 1:
             # Buffers are not broadcast at every forward pass (a prototype bank is large and equal everywhere
             # anyway); running statistics are levelled before anything reads them, see synchronise_buffers.
-            self._parallel = DistributedDataParallel(
-                model,
-                device_ids=[device.index] if device.type == "cuda" else None,
-                broadcast_buffers=False,
-                find_unused_parameters=True,
-            )
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # the option's new name is unknown to older releases
+                self._parallel = DistributedDataParallel(
+                    model,
+                    device_ids=[device.index] if device.type == "cuda" else None,
+                    broadcast_buffers=False,
+                    find_unused_parameters=True,
+                )
 
     def forward_backward(self, batch: Batch) -> dict[str, Tensor]:
         """Compute the losses of a batch and the gradients of their sum; returns the losses, detached."""
