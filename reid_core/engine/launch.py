@@ -25,7 +25,7 @@ from reid_core.utils.file_io import remove_left_overs
 from reid_core.utils.logging import get_logger, setup_logger
 
 _EXAMPLE = """examples:
-  %(prog)s --config-file projects/PCL_CLIP/configs/msmt.yml
+  %(prog)s --config-file projects/A_METHOD/configs/market.yml
   %(prog)s --config-file output/config.yaml --resume
   %(prog)s --config-file output/config.yaml --eval-only MODEL.WEIGHTS output/best.pt
   %(prog)s --config-file my_project/configs/a.yml SOLVER.BASE_LR 1e-4 OUTPUT_DIR output/a

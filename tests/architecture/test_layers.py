@@ -97,7 +97,7 @@ def test_the_core_contains_no_methods_name(folder):
     methods |= {"pcl_clip", "clip_reid", "svll_reid", "svll"}
     words = {method.replace("_", separator) for method in methods for separator in ("_", "-", "", " ")}
     pattern = re.compile("|".join(rf"(?<![a-z]){re.escape(word)}(?![a-z])" for word in sorted(words)), re.I)
-    allowed = re.compile(r"projects/PCL_CLIP/configs/\w+\.yml")  # a command's --help shows a real example
+    allowed = re.compile(r"projects/PCL_CLIP/configs/\w+\.yml" if folder == "tools" else r"(?!)")  # real examples
     for path in sorted((ROOT / folder).rglob("*")):
         if path.is_file() and path.suffix in (".py", ".html", ".css", ".json", ".yml"):
             text = allowed.sub("", path.read_text(encoding="utf-8"))
