@@ -7,7 +7,7 @@ import pytest
 from tests.parity import helpers
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="session")
 def _golden_folder_present():
     if helpers.FOLDER.is_dir():
         return
