@@ -4,6 +4,9 @@ from typing import NamedTuple, TypedDict
 
 from torch import Tensor
 
+METRIC_PREFIX = "metric/"
+"""In training a module returns losses by name; entries whose names begin so are only logged."""
+
 
 class ReIDImage(NamedTuple):
     """One image of a dataset.
@@ -25,6 +28,9 @@ class Batch(TypedDict, total=False):
     views: the same with several views of each image, [B, V, 3, H, W], instead of `images`.
     targets: int64 [B], training labels 0..C-1; in evaluation the identity numbers.
     camids, viewids: int64 [B]. indices: int64 [B], positions in the dataset that the loader reads.
+
+    Of features that were encoded before (`FeatureLoader`), instead of images: features float [B, D]; identities int64
+    [U], the distinct targets, rising; slots int64 [B], the position of each target among them.
     """
 
     images: Tensor
@@ -33,6 +39,9 @@ class Batch(TypedDict, total=False):
     camids: Tensor
     viewids: Tensor
     indices: Tensor
+    features: Tensor
+    identities: Tensor
+    slots: Tensor
 
 
 class ImageFeatures(NamedTuple):

@@ -2,5 +2,6 @@
 
 from reid_core.config.defaults import get_cfg
 from reid_core.config.node import CfgNode, ConfigError
+from reid_core.config.overriding import overridden, overriding
 
-__all__ = ["CfgNode", "ConfigError", "get_cfg"]
+__all__ = ["CfgNode", "ConfigError", "get_cfg", "overridden", "overriding"]

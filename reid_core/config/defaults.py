@@ -11,6 +11,7 @@ def get_cfg() -> CfgNode:
     cfg.SEED = 1  # starts every random generator
     cfg.DEVICE = "auto"  # "auto": cuda where there is one, else cpu; or "cpu", "cuda", "cuda:1"
     cfg.TRAINER = "DefaultTrainer"  # the registered trainer; a method with another plan of stages registers its own
+    cfg.STAGES = CfgNode()  # stages before the last: STAGES.<NAME>.SOLVER overrides SOLVER there; added by projects
     cfg.HOOKS = []  # names of registered hooks to add, before those that log, evaluate and save
     _add_model(cfg)
     _add_data(cfg)
@@ -68,6 +69,9 @@ def _add_data(cfg: CfgNode) -> None:
     inputs.ERASING_AREA = [0.02, 0.4]  # smallest and largest share of the image that is erased
     inputs.ERASING_ASPECT = [0.3, 3.3]  # smallest and largest height / width of the erased box
     inputs.ERASING_FILL = "mean"  # "mean": MODEL.PIXEL_MEAN; "noise": normal noise per pixel, after normalisation
+    inputs.EXTRA_VIEWS = 0  # further augmented views of each training image; batches then hold "views", the plain first
+    inputs.EXTRA_VIEW_TRANSFORMS = []  # registered, in order, of the further views; []: those of TRAIN_TRANSFORMS
+    inputs.EXTRA_VIEW_ERASING_AREA = []  # ERASING_AREA of the further views, [a, a] for exactly a; []: the same
 
     loader = cfg.DATALOADER = CfgNode()
     loader.SAMPLER = "IdentitySampler"  # registered sampler of the training batches
@@ -102,10 +106,12 @@ def _add_solver(cfg: CfgNode) -> None:
 
 def _add_run(cfg: CfgNode) -> None:
     test = cfg.TEST = CfgNode()
-    test.EVALUATOR = "ReIDEvaluator"  # the registered evaluator
+    test.EVALUATOR = "auto"  # the registered evaluator of all test sets; "auto": what each dataset's protocol asks for
+    test.RANDOM_GALLERIES = 10  # random galleries that are averaged over, where the protocol draws them (VehicleID)
     test.BATCH_SIZE = 128  # images in an encoding step, per process
     test.PERIOD = 10  # epochs between evaluations; the last epoch is always evaluated; 0: only the last
     test.METRIC = "euclidean"  # "euclidean" or "cosine"
+    test.SIDE_INFORMATION = True  # give a model with side information the cameras and views of sets it was trained on
     test.NORMALIZE_FEATURES = True  # scale features to unit length before matching
     test.CMC_RANKS = [1, 5, 10]  # ranks shown in the table
     test.PER_QUERY = False  # keep each query's average precision and ranks in the results

@@ -162,7 +162,9 @@ def _literal(text: Any) -> Any:
 
 
 def _coerce(value: Any, default: Any, key: str, source: str) -> Any:
-    """`value` as the type of `default`; only changes that lose nothing."""
+    """`value` as the type of `default`; only changes that lose nothing. A default of None takes any value."""
+    if default is None:
+        return value
     if isinstance(default, CfgNode):
         raise ConfigError(
             f"'{key}' ({source}) is a group of keys ({', '.join(default.keys())}), not a value; got {value!r}."

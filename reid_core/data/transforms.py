@@ -34,12 +34,56 @@ class Compose:
         return image
 
 
-def build_transforms(cfg: Any, train: bool) -> Compose:
+class MultiView:
+    """A plain view of the image and further ones: [3, H, W] -> [1 + V, 3, H, W], the plain view first.
+
+    The plain view draws its random numbers first, so it is the same as without the others. `shared` comes before all
+    of them, once; it must not be random.
+    """
+
+    def __init__(self, plain: Transform, extra: Transform, num_extra: int, shared: Transform | None = None):
+        """num_extra: V, how often `extra` is applied; at least 1."""
+        if num_extra < 1:
+            raise ValueError(f"INPUT.EXTRA_VIEWS must be positive, or 0 for the plain view alone, got {num_extra}.")
+        self.transforms, self.shared = [plain, *[extra] * num_extra], shared or Compose([])
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Raises ValueError if the views differ in size or type."""
+        image = self.shared(image)
+        views = [transform(image) for transform in self.transforms]
+        for view in views[1:]:
+            if view.shape != views[0].shape or view.dtype != views[0].dtype:
+                raise ValueError(
+                    f"The views of an image must have one size and type: the plain one is {views[0].dtype} "
+                    f"{list(views[0].shape)}, a further one {view.dtype} {list(view.shape)}. INPUT.TRAIN_TRANSFORMS "
+                    "and INPUT.EXTRA_VIEW_TRANSFORMS must both resize and both normalise (erasing with noise), or not."
+                )
+        return torch.stack(views)
+
+
+def build_transforms(cfg: Any, train: bool) -> Transform:
     """The transforms that INPUT.TRAIN_TRANSFORMS or INPUT.TEST_TRANSFORMS name, in order.
 
+    In training with INPUT.EXTRA_VIEWS they give the plain view, and a MultiView adds the others.
     Raises LookupError for a name that is not registered, ValueError for values that a transform refuses.
     """
     names = cfg.INPUT.TRAIN_TRANSFORMS if train else cfg.INPUT.TEST_TRANSFORMS
+    if not train or cfg.INPUT.EXTRA_VIEWS == 0:
+        return _compose(names, cfg, train)
+    extra_cfg = cfg.clone()  # transforms read keys of one name
+    extra_cfg.defrost()
+    extra_cfg.INPUT.ERASING_AREA = cfg.INPUT.EXTRA_VIEW_ERASING_AREA or cfg.INPUT.ERASING_AREA
+    extra_names = cfg.INPUT.EXTRA_VIEW_TRANSFORMS or names
+    num_shared = int(names[:1] == extra_names[:1] == ["Resize"])  # the costliest of them, without a random decision
+    return MultiView(
+        _compose(names[num_shared:], cfg, train),
+        _compose(extra_names[num_shared:], extra_cfg, train),
+        cfg.INPUT.EXTRA_VIEWS,
+        shared=_compose(names[:num_shared], cfg, train),
+    )
+
+
+def _compose(names: Sequence[str], cfg: Any, train: bool) -> Compose:
     return Compose([TRANSFORM_REGISTRY.build(name, cfg, train=train) for name in names])
 
 
@@ -137,8 +181,11 @@ class RandomErasing:
         std: Sequence[float],
     ):
         """area, aspect: smallest and largest. mean, std: per channel, of values in [0, 1]."""
-        if not 0 < area[0] <= area[1] <= 1:
-            raise ValueError(f"INPUT.ERASING_AREA must be [smallest, largest] in (0, 1], got {list(area)}.")
+        if len(area) != 2 or not 0 < area[0] <= area[1] <= 1:
+            raise ValueError(
+                "INPUT.ERASING_AREA (and EXTRA_VIEW_ERASING_AREA) must be [smallest, largest] in (0, 1], got "
+                f"{list(area)}."
+            )
         if not 0 < aspect[0] <= aspect[1]:
             raise ValueError(f"INPUT.ERASING_ASPECT must be [smallest, largest], positive, got {list(aspect)}.")
         if fill not in ("mean", "noise"):

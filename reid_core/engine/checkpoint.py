@@ -112,19 +112,24 @@ def read_checkpoint(path: str | Path) -> dict:
 
 @dataclass
 class LoadReport:
-    """What loading weights into a model left out or changed; `notes` are sentences for the log."""
+    """What loading weights into a model left out or changed; `notes` are sentences for the log.
+
+    lacks_temporary: the model has parts of an early stage of training (`model.temporary`) that the checkpoint has not.
+    """
 
     notes: list[str]
     left_out: list[str]
+    lacks_temporary: bool = False
 
 
 def load_model(model: nn.Module, checkpoint: dict, path: str | Path, label_map: list[str] | None = None) -> LoadReport:
     """Load a checkpoint's weights into a model of the same architecture.
 
     What belongs to training identities (`model.identity_bound`) is left out where the model has no place for it, or
-    has other identities: another number, or with `label_map` other ones. Position tables of another input size are
-    resized by the submodules that have `adapt_state_dict`. Anything else that differs raises CheckpointError, and the
-    model is unchanged.
+    has other identities: another number, or with `label_map` other ones. What only an early stage of training needs
+    (`model.temporary`) may be missing on either side. Position tables of another input size are resized by the
+    submodules that have `adapt_state_dict`. Anything else that differs raises CheckpointError, and the model is
+    unchanged.
     """
     state, notes = dict(checkpoint["model"]), []
     for prefix, module in model.named_modules():
@@ -134,18 +139,23 @@ def load_model(model: nn.Module, checkpoint: dict, path: str | Path, label_map: 
             state.update({f"{prefix}.{key}": value for key, value in adapted.items()})
             notes += said
     own = model.state_dict()
+    temporary = tuple(getattr(model, "temporary", ())) or ("\0",)
+    if not any(key.startswith(temporary) for key in own):
+        state = {key: value for key, value in state.items() if not key.startswith(temporary)}
+    lacks_temporary = not any(key.startswith(temporary) for key in state)
     left_out = _drop_identities(model, state, own, checkpoint.get("data", {}), label_map)
     if left_out:
         count = len(checkpoint.get("data", {}).get("label_map", []))
         notes.append(f"Left out {', '.join(left_out)}: they belong to the {count} training identities of {path}.")
     identity_bound = tuple(getattr(model, "identity_bound", ()))
-    missing = [key for key in own if key not in state and not (identity_bound and key.startswith(identity_bound))]
+    may_lack = (*identity_bound, *(temporary if lacks_temporary else ()))
+    missing = [key for key in own if key not in state and not (may_lack and key.startswith(may_lack))]
     unknown = [key for key in state if key not in own]
     shapes = [key for key in state if key in own and state[key].shape != own[key].shape]
     if missing or unknown or shapes:
         raise CheckpointError(_mismatch(path, checkpoint, missing, unknown, shapes, state, own))
     model.load_state_dict(state, strict=False)
-    return LoadReport(notes, left_out)
+    return LoadReport(notes, left_out, lacks_temporary and any(key.startswith(temporary) for key in own))
 
 
 def _drop_identities(

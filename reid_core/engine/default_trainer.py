@@ -1,12 +1,15 @@
 """The usual run: a config becomes datasets, model, stage, hooks, and is trained."""
 
 import logging
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
+from torch import nn
 
-from reid_core.config import CfgNode, ConfigError
-from reid_core.data.loader import build_train_loader
+from reid_core.config import CfgNode, ConfigError, overridden
+from reid_core.data.feature_loader import FeatureLoader
+from reid_core.data.loader import TrainLoader, build_train_loader
 from reid_core.data.training_set import TrainingSet
 from reid_core.engine import checkpoint as checkpoints
 from reid_core.engine import hooks
@@ -15,7 +18,7 @@ from reid_core.engine.step import TrainStep, amp_dtype
 from reid_core.engine.test_sets import TestSets, build_datasets, flatten_results
 from reid_core.engine.trainer import Trainer
 from reid_core.modeling.meta_arch import MetaArchitecture, build_model
-from reid_core.registry import HOOK_REGISTRY, TRAINER_REGISTRY
+from reid_core.registry import HOOK_REGISTRY, META_ARCHITECTURE_REGISTRY, TRAINER_REGISTRY
 from reid_core.solver import build_optimizer, build_schedule
 from reid_core.utils import comm
 from reid_core.utils.logging import get_logger
@@ -40,46 +43,75 @@ class DefaultTrainer(Trainer):
         datasets = build_datasets(cfg, list(dict.fromkeys([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])))
         self.training_set = TrainingSet([datasets[name] for name in cfg.DATASETS.TRAIN])
         self.test_sets = TestSets(
-            cfg, {name: datasets[name] for name in cfg.DATASETS.TEST}, self.training_set.camera_offsets
+            cfg,
+            {name: datasets[name] for name in cfg.DATASETS.TEST},
+            self.training_set.camera_offsets,
+            cfg.TEST.SIDE_INFORMATION,
         )
         self._data_state = self.training_set.state()
         for dataset in datasets.values():
             get_logger().info("%s", dataset)
         self.model = self.build_model()
+        self.test_sets.check_side_information(self.model)  # now, not after the first epochs
         if cfg.MODEL.WEIGHTS:
             _load(self.model, cfg.MODEL.WEIGHTS, self.training_set.label_map)
         super().__init__(self.model, self.build_stages(), self.build_hooks())
         seed_everything(cfg.SEED + comm.rank())  # from here on each process draws its own numbers
 
     def build_model(self) -> MetaArchitecture:
-        data = self.training_set
-        cfg = _without_pretrained(self.cfg) if self.cfg.MODEL.WEIGHTS else self.cfg
+        cfg, data = self.cfg, self.training_set
+        # A checkpoint need not hold what only an early stage trains with: that starts from CLIP's own weights again.
+        if cfg.MODEL.WEIGHTS and not META_ARCHITECTURE_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE).temporary:
+            cfg = _without_pretrained(cfg)
         return build_model(cfg, self.device, data.num_identities, data.num_cameras, data.num_views)
 
     def build_stages(self) -> list[Stage]:
-        """One stage, configured by SOLVER."""
-        cfg = self.cfg
-        if cfg.SOLVER.SCHEDULE_AT not in SCHEDULE_OFFSETS:
+        """One stage, configured by SOLVER. A method with several puts its own, from `make_stage`, before it."""
+        loader = build_train_loader(self.cfg, self.training_set, comm.rank(), comm.world_size())
+        parameters = [
+            (name, parameter)
+            for name, parameter in self.model.named_parameters()
+            if not name.startswith(self.model.temporary or ("\0",))
+        ]
+        return [self.make_stage("train", self.model, loader, self.cfg.SOLVER, parameters)]
+
+    def make_stage(
+        self,
+        name: str,
+        module: nn.Module,
+        loader: TrainLoader | FeatureLoader,
+        solver: CfgNode,
+        parameters: Iterable[tuple[str, nn.Parameter]] | None = None,
+        stage_hooks: Sequence[hooks.Hook] = (),
+        evaluated: bool = True,
+    ) -> Stage:
+        """A stage in which the solver node trains the named parameters of a module: all that require a gradient, or
+        those given. See `Stage` for the rest."""
+        if solver.SCHEDULE_AT not in SCHEDULE_OFFSETS:
             raise ConfigError(
-                f"SOLVER.SCHEDULE_AT must be one of {', '.join(SCHEDULE_OFFSETS)}, got '{cfg.SOLVER.SCHEDULE_AT}'."
+                f"SOLVER.SCHEDULE_AT must be one of {', '.join(SCHEDULE_OFFSETS)}, got '{solver.SCHEDULE_AT}'."
             )
         step = TrainStep(
-            self.model,
-            build_optimizer(cfg.SOLVER, self.model.named_parameters()),
+            module,
+            build_optimizer(solver, module.named_parameters() if parameters is None else parameters),
             self.device,
-            amp_dtype(cfg.SOLVER.AMP, self.device),
-            cfg.SOLVER.CLIP_GRADIENT_NORM,
+            amp_dtype(solver.AMP, self.device),
+            solver.CLIP_GRADIENT_NORM,
         )
-        return [
-            Stage(
-                name="train",
-                loader=build_train_loader(cfg, self.training_set, comm.rank(), comm.world_size()),
-                step=step,
-                schedule=build_schedule(cfg.SOLVER),
-                epochs=cfg.SOLVER.MAX_EPOCHS,
-                schedule_offset=SCHEDULE_OFFSETS[cfg.SOLVER.SCHEDULE_AT],
-            )
-        ]
+        return Stage(
+            name=name,
+            loader=loader,
+            step=step,
+            schedule=build_schedule(solver),
+            epochs=solver.MAX_EPOCHS,
+            schedule_offset=SCHEDULE_OFFSETS[solver.SCHEDULE_AT],
+            hooks=stage_hooks,
+            evaluated=evaluated,
+        )
+
+    def stage_solver(self, name: str) -> CfgNode:
+        """The solver of an earlier stage: SOLVER with what STAGES.<NAME>.SOLVER sets."""
+        return overridden(self.cfg.SOLVER, self.cfg.STAGES[name].SOLVER, f"STAGES.{name}.SOLVER")
 
     def build_hooks(self) -> list[hooks.Hook]:
         """The hooks; the method's own stand behind the guard and before those that log, evaluate and save."""
@@ -141,7 +173,9 @@ class DefaultTrainer(Trainer):
                 f"The training set is not the one of {found[-1]}: {'; '.join(changes)}. Put the data back, or start "
                 "a new run from these weights with MODEL.WEIGHTS and another OUTPUT_DIR."
             )
-        checkpoints.load_model(self.model, content, found[-1], self.training_set.label_map)
+        report = checkpoints.load_model(self.model, content, found[-1], self.training_set.label_map)
+        if report.lacks_temporary:
+            self.model.release_temporary()
         try:
             self.load_state_dict(content["trainer"])
         except ValueError as error:
@@ -171,7 +205,8 @@ def evaluate_only(cfg: CfgNode) -> dict[str, dict]:
     model = build_model(model_cfg, device, 0, data.get("num_cameras", 1), data.get("num_views", 1))
     if content:
         _report(checkpoints.load_model(model, content, cfg.MODEL.WEIGHTS))
-    return TestSets(cfg, datasets, data.get("camera_offsets", {})).evaluate(model)
+    uses_side_information = cfg.TEST.SIDE_INFORMATION and content is not None
+    return TestSets(cfg, datasets, data.get("camera_offsets", {}), uses_side_information).evaluate(model)
 
 
 def resolve_device(setting: str) -> torch.device:

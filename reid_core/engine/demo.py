@@ -11,10 +11,17 @@ from reid_core.engine.checkpoint import list_checkpoints
 from reid_core.engine.encoding import encode
 from reid_core.engine.hooks.checkpoint import BEST
 from reid_core.engine.test_sets import flatten_results
-from reid_core.evaluation import ReIDEvaluator, results_table, sample_distances, save_results, write_report
+from reid_core.evaluation import (
+    ReIDEvaluator,
+    build_evaluator,
+    results_table,
+    sample_distances,
+    save_results,
+    write_report,
+)
 from reid_core.evaluation.color_histogram import color_histogram_features
 from reid_core.modeling.meta_arch import MetaArchitecture
-from reid_core.registry import EVALUATOR_REGISTRY, TRAINER_REGISTRY
+from reid_core.registry import TRAINER_REGISTRY
 from reid_core.utils.logging import get_logger
 from reid_core.utils.writers import read_json_lines
 
@@ -24,6 +31,9 @@ LAYOUTS = {
     "MSMT17V2": "msmt17_v2",
     "DukeMTMC": "dukemtmc",
     "VeRi776": "veri776",
+    "VehicleID": "vehicleid",
+    "VehicleID1600": "vehicleid",
+    "VehicleID2400": "vehicleid",
 }
 """Registered datasets that the demo can render."""
 
@@ -68,7 +78,7 @@ def run_demo(cfg: CfgNode, seed: int = 0) -> dict[str, dict[str, float]]:
     cfg.save(folder / "config.yaml")
     trainer = TRAINER_REGISTRY.get(cfg.TRAINER)(cfg)
     name, dataset = next(iter(trainer.test_sets.datasets.items()))
-    evaluator = EVALUATOR_REGISTRY.build(cfg.TEST.EVALUATOR, cfg, dataset=dataset)
+    evaluator = build_evaluator(cfg, dataset)
     rows = {"colour histogram": _histogram_scores(evaluator, dataset)}
     rows["untrained"] = _scalars(evaluator.evaluate(*_features(cfg, trainer.model, dataset)))
     began = time.perf_counter()

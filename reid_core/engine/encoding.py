@@ -1,6 +1,6 @@
 """Encoding many images: features of a whole dataset, over all processes."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -12,19 +12,21 @@ from reid_core.utils import comm
 
 
 @torch.no_grad()
-def encode(model: MetaArchitecture, batches: Iterable[Batch]) -> Tensor:
+def encode(
+    model: MetaArchitecture, batches: Iterable[Batch], extract: Callable[[Batch], Tensor] | None = None
+) -> Tensor:
     """Test features of every image, float32 [N, D] on the CPU, in the order of the batches' `indices`.
 
-    Each process passes the batches of its own share; all of them get the whole. The model is in evaluation mode
-    meanwhile and back in its former mode afterwards.
+    extract: what is taken of a batch instead of the model's test features. Each process passes the batches of its own
+    share; all of them get the whole. The model is in evaluation mode meanwhile and back in its former mode afterwards.
     """
-    was_training = model.training
+    was_training, extract = model.training, extract or model
     synchronise_buffers(model)
     model.eval()
     features, indices = [], []
     try:
         for batch in batches:
-            features.append(model(to_device(batch, model.device)).float().cpu())
+            features.append(extract(to_device(batch, model.device)).float().cpu())
             indices.append(batch["indices"].cpu())
     finally:
         model.train(was_training)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
+from reid_core.data.feature_loader import FeatureLoader
 from reid_core.data.loader import TrainLoader
 from reid_core.engine.step import TrainStep
 
@@ -17,16 +18,18 @@ class Stage:
 
     loader: yields the batches of an epoch. step: the module whose losses are minimised with its optimiser.
     schedule(index, base_lr) gives the rate of an epoch; its index is the epoch's number from 0 plus
-    `schedule_offset`. epochs: how many. hooks: hooks of this stage alone.
+    `schedule_offset`. epochs: how many. hooks: hooks of this stage alone. evaluated: whether the test features change
+    in this stage, so that evaluating in it tells something.
     """
 
     name: str
-    loader: TrainLoader
+    loader: TrainLoader | FeatureLoader
     step: TrainStep
     schedule: Callable[[int, float], float]
     epochs: int
     schedule_offset: int = 0
     hooks: Sequence = field(default_factory=tuple)
+    evaluated: bool = True
 
     @property
     def model(self) -> nn.Module:
@@ -36,3 +39,8 @@ class Stage:
     def iterations(self, epoch: int) -> int:
         """Steps of the epoch (counted from 0)."""
         return self.loader.length(epoch)
+
+    def release(self) -> None:
+        """Let go of what a stage that is over holds: its module, its optimiser's state, its loader's workers."""
+        self.loader.close()
+        self.step = None

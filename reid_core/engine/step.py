@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from reid_core.config import ConfigError
-from reid_core.structures import Batch
+from reid_core.structures import METRIC_PREFIX, Batch
 from reid_core.utils import comm
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -39,7 +39,7 @@ class TrainStep:
     """Forward, backward and update of a module whose `forward(batch)` gives named losses.
 
     amp: None or a 16-bit dtype; float16 scales the loss. clip_gradient_norm: 0 for no limit. With several processes
-    gradients are averaged over them; `model` stays the bare module.
+    gradients are averaged over them; `model` stays the bare module. metrics: of the last step, on the device.
     """
 
     def __init__(
@@ -53,29 +53,28 @@ class TrainStep:
         self.model, self.optimizer, self.device = model, optimizer, device
         self.amp, self.clip_gradient_norm = amp, clip_gradient_norm
         self.scaler = torch.amp.GradScaler(device.type, enabled=amp == torch.float16)
-        self._parallel: nn.Module = model
-        if comm.world_size() > 1:
-            # Buffers are not broadcast at every forward pass (a prototype bank is large and equal everywhere
-            # anyway); running statistics are levelled before anything reads them, see synchronise_buffers.
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FutureWarning)  # the option's new name is unknown to older releases
-                self._parallel = DistributedDataParallel(
-                    model,
-                    device_ids=[device.index] if device.type == "cuda" else None,
-                    broadcast_buffers=False,
-                    find_unused_parameters=True,
-                )
+        self.metrics: dict[str, Tensor] = {}
+        self._parallel: nn.Module | None = None
 
     def forward_backward(self, batch: Batch) -> dict[str, Tensor]:
-        """Compute the losses of a batch and the gradients of their sum; returns the losses, detached."""
+        """Compute the losses of a batch and the gradients of their sum; returns the losses, detached.
+
+        Entries of the module's result whose names begin with `METRIC_PREFIX` are not minimised but kept in `metrics`.
+        """
         batch = to_device(batch, self.device)
         self.model.train()
+        if self._parallel is None:  # not before the first step: an earlier stage may still change the model's parts
+            self._parallel = _parallel(self.model, self.device)
         precision = torch.autocast(self.device.type, dtype=self.amp) if self.amp else contextlib.nullcontext()
         with precision:
-            losses = self._parallel(batch)
+            results = self._parallel(batch)
+            losses = {name: value for name, value in results.items() if not name.startswith(METRIC_PREFIX)}
             total = sum(losses.values())
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(total).backward()
+        self.metrics = {
+            name.removeprefix(METRIC_PREFIX): value.detach() for name, value in results.items() if name not in losses
+        }
         return {name: value.detach() for name, value in losses.items()} | {"total_loss": total.detach()}
 
     def apply(self) -> None:
@@ -117,6 +116,22 @@ class TrainStep:
             group.update(setting)
         if state["scaler"] and self.scaler.is_enabled():  # a run in other 16 bits has no loss scale to hand on
             self.scaler.load_state_dict(state["scaler"])
+
+
+def _parallel(model: nn.Module, device: torch.device) -> nn.Module:
+    """The module with its gradients averaged over processes; the bare module in one process."""
+    if comm.world_size() == 1:
+        return model
+    # Buffers are not broadcast at every forward pass (a prototype bank is large and equal everywhere
+    # anyway); running statistics are levelled before anything reads them, see synchronise_buffers.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # the option's new name is unknown to older releases
+        return DistributedDataParallel(
+            model,
+            device_ids=[device.index] if device.type == "cuda" else None,
+            broadcast_buffers=False,
+            find_unused_parameters=True,
+        )
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

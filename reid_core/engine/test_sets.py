@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-import reid_core.evaluation  # noqa: F401  (registers the evaluators)
-from reid_core.config import CfgNode
+from reid_core.config import CfgNode, ConfigError
 from reid_core.data.datasets.base import ReIDDataset
 from reid_core.data.loader import build_test_loader
 from reid_core.engine.encoding import encode
+from reid_core.evaluation import build_evaluator
 from reid_core.modeling.meta_arch import MetaArchitecture
-from reid_core.registry import DATASET_REGISTRY, EVALUATOR_REGISTRY
+from reid_core.registry import DATASET_REGISTRY
 from reid_core.structures import Batch, ReIDImage
 from reid_core.utils import comm
+from reid_core.utils.logging import get_logger
 
 
 def build_datasets(cfg: CfgNode, names: list[str]) -> dict[str, ReIDDataset]:
@@ -23,20 +24,64 @@ class TestSets:
 
     The loaders' settings come from the config. datasets: name -> dataset. camera_offsets: where the cameras of each
     training dataset begin in the model's numbering; the cameras (and views) of any other dataset are unknown to the
-    model and are not passed to it.
+    model and are not passed to it. side_information: False to pass none at all.
     """
 
     __test__ = False  # not a test class, whatever its name begins with
 
-    def __init__(self, cfg: CfgNode, datasets: Mapping[str, ReIDDataset], camera_offsets: Mapping[str, int]):
-        self.cfg, self.datasets, self.camera_offsets = cfg, dict(datasets), dict(camera_offsets)
+    def __init__(
+        self,
+        cfg: CfgNode,
+        datasets: Mapping[str, ReIDDataset],
+        camera_offsets: Mapping[str, int],
+        side_information: bool = True,
+    ):
+        self.cfg, self.datasets = cfg, dict(datasets)
+        self.camera_offsets = dict(camera_offsets) if side_information else {}
+        self.side_information = side_information
+        self._warned: set[str] = set()
         self.evaluators = {
-            name: EVALUATOR_REGISTRY.build(cfg.TEST.EVALUATOR, cfg, dataset=dataset)
+            name: build_evaluator(cfg, dataset)
             for name, dataset in self.datasets.items()
         }
 
+    def check_side_information(self, model: MetaArchitecture) -> None:
+        """Raise ConfigError if a test set has more cameras or viewpoints than the model has embeddings for.
+
+        Another dataset than those trained on is a warning: its images are encoded without an embedding.
+        """
+        cameras, views = model.side_information
+        if not (self.side_information and (cameras or views)):
+            return
+        for name, dataset in self.datasets.items():
+            pairs = {
+                "cameras": (dataset.num_cameras, self._cameras_of(name, cameras) if cameras else 0),
+                "viewpoints": (dataset.num_views, views),
+            }
+            for what, (has, trained) in pairs.items():
+                if trained and has > trained:
+                    raise ConfigError(
+                        f"{name} has {has} {what}, the model's side information was trained for {trained}"
+                        f" ({', '.join(self.camera_offsets) or 'no dataset'}). Set TEST.SIDE_INFORMATION False to "
+                        "evaluate without it."
+                    )
+            if name not in self.camera_offsets and name not in self._warned:
+                self._warned.add(name)
+                get_logger().warning(f"{name} was not trained on: it is encoded without side information.")
+
+    def _cameras_of(self, name: str, cameras: int) -> int:
+        """How many of the model's cameras are this dataset's; all of them for one that it was not trained on."""
+        if name not in self.camera_offsets:
+            return cameras
+        first = self.camera_offsets[name]
+        return min((other for other in self.camera_offsets.values() if other > first), default=cameras) - first
+
     def evaluate(self, model: MetaArchitecture) -> dict[str, dict]:
-        """Results by dataset. Every process has to call it; all of them get the results."""
+        """Results by dataset. Every process has to call it; all of them get the results.
+
+        Raises ConfigError as `check_side_information`.
+        """
+        self.check_side_information(model)
         results = {}
         for name, dataset in self.datasets.items():
             features = [

@@ -67,11 +67,17 @@ class Trainer:
             while self.stage_index < len(self.stages):
                 self._run_stage()
                 self.stage_index, self.epoch = self.stage_index + 1, 0
+                self._release_finished()
         except BaseException as failure:  # includes Ctrl-C: hooks flush what they hold
             self.call("after_train", failure)
             raise
         else:
             self.call("after_train", None)
+
+    def _release_finished(self) -> None:
+        """Free what earlier stages hold; the last one keeps its own, for whoever looks at the run afterwards."""
+        for stage in self.stages[: min(self.stage_index, len(self.stages) - 1)]:
+            stage.release()
 
     def _run_stage(self) -> None:
         self.call("before_stage")
@@ -93,7 +99,7 @@ class Trainer:
         self.stage.step.apply()
         self.iteration += 1
         self.global_iteration += 1
-        self.metrics.put(self.losses)
+        self.metrics.put({**self.losses, **self.stage.step.metrics})
         self.call("after_step")
 
     def state_dict(self) -> dict:
@@ -121,6 +127,7 @@ class Trainer:
         self.stage_index = names.index(state["stage"])
         self.epoch, self.iteration = state["epoch"], state["iteration"]
         self.global_iteration = state["global_iteration"]
+        self._release_finished()
         self.stage.step.load_state_dict(state["step"])
         for hook, _ in self.hooks:
             if hook.name in state["hooks"]:

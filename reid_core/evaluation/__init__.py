@@ -1,5 +1,7 @@
-"""Evaluation: ranking metrics by the field's protocol, the registered evaluator, and the report."""
+"""Evaluation: ranking metrics by the field's protocol, the registered evaluators, and the report."""
 
+from reid_core.evaluation.build import build_evaluator
+from reid_core.evaluation.random_gallery_evaluator import RandomGalleryEvaluator
 from reid_core.evaluation.ranking import evaluate
 from reid_core.evaluation.reid_evaluator import ReIDEvaluator
 from reid_core.evaluation.report import write_report
@@ -16,9 +18,11 @@ from reid_core.evaluation.separation import sample_distances
 __all__ = [
     "EntryKind",
     "PerQueryResults",
+    "RandomGalleryEvaluator",
     "RankedLists",
     "RankingResults",
     "ReIDEvaluator",
+    "build_evaluator",
     "evaluate",
     "results_table",
     "sample_distances",

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid_core.evaluation.distance import prepare_features
+from reid_core.evaluation.distance import as_features, prepare_features
 
 JUNK = -1  # identity of images that are never read
 
@@ -50,6 +50,34 @@ def label(
     if not len(kept.pids):
         raise ValueError(f"All {len(pids)} {name} images have identity {JUNK} (junk): there is nothing to rank.")
     return kept._replace(features=prepare_features(kept.features, metric, normalize, name, kept.positions))
+
+
+def label_sides(
+    query: np.ndarray | Tensor,
+    gallery: np.ndarray | Tensor,
+    query_pids: np.ndarray | Tensor,
+    gallery_pids: np.ndarray | Tensor,
+    query_camids: np.ndarray | Tensor,
+    gallery_camids: np.ndarray | Tensor,
+    *,
+    metric: str,
+    normalize: bool,
+    device: torch.device | str | None = None,
+) -> tuple[LabelledFeatures, LabelledFeatures]:
+    """Query and gallery as `label` makes them, on `device` (None: where `query` is); see `ranking.evaluate`.
+
+    Raises ValueError for what `as_features` and `label` refuse, and for sides of different widths.
+    """
+    query = as_features(query, "query", None if device is None else torch.device(device))
+    gallery = as_features(gallery, "gallery", query.device)
+    if query.shape[1] != gallery.shape[1]:
+        raise ValueError(
+            f"Query features have width {query.shape[1]}, gallery features {gallery.shape[1]}: not of one model."
+        )
+    return (
+        label(query, query_pids, query_camids, "query", metric, normalize),
+        label(gallery, gallery_pids, gallery_camids, "gallery", metric, normalize),
+    )
 
 
 class IdentityIndex:

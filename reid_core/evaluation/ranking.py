@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid_core.evaluation.distance import SquaredDistances, as_features, sum_by_halves, to_metric
-from reid_core.evaluation.labelled import IdentityIndex, LabelledFeatures, SameIdentity, label
+from reid_core.evaluation.distance import SquaredDistances, sum_by_halves, to_metric
+from reid_core.evaluation.labelled import IdentityIndex, LabelledFeatures, SameIdentity, label_sides
 from reid_core.evaluation.nearest import NearestLists
 from reid_core.evaluation.results import EntryKind, PerQueryResults, RankedLists, RankingResults
 
@@ -63,15 +63,18 @@ def evaluate(
             f"max_rank and block_bytes must be positive, top_k not negative; got max_rank={max_rank}, "
             f"block_bytes={block_bytes}, top_k={top_k}."
         )
-    query = as_features(query, "query", None if device is None else torch.device(device))
-    gallery = as_features(gallery, "gallery", query.device)
-    if query.shape[1] != gallery.shape[1]:
-        raise ValueError(
-            f"Query features have width {query.shape[1]}, gallery features {gallery.shape[1]}: not of one model."
-        )
-    total = len(query)
-    queries = label(query, query_pids, query_camids, "query", metric, normalize)
-    images = label(gallery, gallery_pids, gallery_camids, "gallery", metric, normalize)
+    queries, images = label_sides(
+        query,
+        gallery,
+        query_pids,
+        gallery_pids,
+        query_camids,
+        gallery_camids,
+        metric=metric,
+        normalize=normalize,
+        device=device,
+    )
+    total = len(query_pids)
     same_identity, matches = IdentityIndex(queries, images).count()
     _check_matches(same_identity, matches)
     if not top_k:

@@ -58,8 +58,8 @@ class WarmupCosine:
     """
 
     def __init__(self, epochs: int, min_lr: float, warmup_epochs: int, warmup_lr: float):
-        if epochs < 1:
-            raise ConfigError(f"SOLVER.MAX_EPOCHS must be at least 1 for a cosine schedule, got {epochs}.")
+        if epochs < 0:
+            raise ConfigError(f"SOLVER.MAX_EPOCHS must not be negative, got {epochs}.")
         self.epochs, self.min_lr, self.warmup_epochs, self.warmup_lr = epochs, min_lr, warmup_epochs, warmup_lr
 
     def __call__(self, index: int, base_lr: float) -> float:

@@ -192,6 +192,20 @@ def test_a_transform_may_give_several_views(training_set):
     assert batch["views"].shape == (8, 3, 3, 32, 16) and "images" not in batch
 
 
+def test_extra_views_are_determined_as_plain_images_are(training_set):
+    plain = collect(make(training_set, iterations_per_epoch=4), 1)
+    options = {"transform": build_transforms(config(EXTRA_VIEWS=2), train=True), "iterations_per_epoch": 4}
+    expected = collect(make(training_set, **options), 1)
+    for batch, images in zip(expected, plain, strict=True):
+        assert batch["views"].shape == (8, 3, 3, 32, 16) and "images" not in batch
+        assert torch.equal(batch["views"][:, 0], images["images"])
+    assert_equal(collect(make(training_set, num_workers=2, **options), 1), expected)
+    assert_equal(collect(make(training_set, **options), 1, 2), expected[2:])
+    halves = [collect(make(training_set, rank=rank, world_size=2, **options), 1) for rank in range(2)]
+    for first, second, whole in zip(*halves, expected, strict=True):
+        assert torch.equal(torch.cat([first["views"], second["views"]]), whole["views"])
+
+
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_an_unreadable_file_is_the_error_that_comes_out(tmp_path, num_workers):
     folder = write_market(tmp_path, identities=4, images=2)

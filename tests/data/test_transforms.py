@@ -8,6 +8,7 @@ from PIL import Image
 from reid_core.config import get_cfg
 from reid_core.data.transforms import (
     Compose,
+    MultiView,
     PadAndCrop,
     RandomErasing,
     RandomHorizontalFlip,
@@ -169,8 +170,10 @@ def test_box_that_never_fits_leaves_the_image():
         (lambda: PadAndCrop(-1), "PADDING"),
         (lambda: RandomErasing(2, (0.1, 0.2), (1, 1), "mean", MEAN, STD), "ERASING_PROBABILITY"),
         (lambda: RandomErasing(0.5, (0.3, 0.2), (1, 1), "mean", MEAN, STD), "ERASING_AREA"),
+        (lambda: RandomErasing(0.5, (0.3,), (1, 1), "mean", MEAN, STD), r"ERASING_AREA.*got \[0.3\]"),
         (lambda: RandomErasing(0.5, (0.1, 0.2), (0, 1), "mean", MEAN, STD), "ERASING_ASPECT"),
         (lambda: RandomErasing(0.5, (0.1, 0.2), (1, 1), "black", MEAN, STD), "'mean' or 'noise', got 'black'"),
+        (lambda: MultiView(Compose([]), Compose([]), -1), "EXTRA_VIEWS must be positive, or 0 .*, got -1"),
     ],
 )
 def test_refused_values(make, message):
@@ -206,3 +209,71 @@ def test_unknown_transform_is_answered_with_the_known_ones():
     cfg.INPUT.TEST_TRANSFORMS = ["Resise"]
     with pytest.raises(LookupError, match=r"Did you mean 'Resize'"):
         build_transforms(cfg, train=False)
+
+
+def views_config(number, **inputs):
+    cfg = get_cfg()
+    cfg.INPUT.SIZE_TRAIN, cfg.INPUT.EXTRA_VIEWS = [64, 32], number
+    for name, value in inputs.items():
+        cfg.INPUT[name] = value
+    return cfg
+
+
+@pytest.mark.parametrize("fill", ["mean", "noise"])
+@pytest.mark.parametrize(
+    "names", [["Resize", "RandomHorizontalFlip", "PadAndCrop", "RandomErasing"], ["RandomHorizontalFlip", "Resize"]]
+)
+def test_extra_views_leave_the_plain_view_as_it_is_and_differ(fill, names):
+    image, inputs = to_tensor(photo(50, 30)), {"ERASING_FILL": fill, "TRAIN_TRANSFORMS": names}
+    plain, multi = (build_transforms(views_config(number, **inputs), train=True) for number in (0, 2))
+    differing = 0
+    for seed in range(20):
+        torch.manual_seed(seed)
+        expected = plain(image)
+        torch.manual_seed(seed)
+        views = multi(image)
+        assert views.shape == (3, 3, 64, 32) and torch.equal(views[0], expected)
+        differing += not torch.equal(views[1], views[2])
+    assert differing > 5
+    assert torch.equal(image, to_tensor(photo(50, 30)))
+
+
+def test_an_extra_view_is_what_the_transforms_give_with_the_next_random_numbers():
+    image, cfg = to_tensor(photo(50, 30)), views_config(2, ERASING_FILL="noise")
+    multi = build_transforms(cfg, train=True)
+    cfg.INPUT.EXTRA_VIEWS = 0
+    plain = build_transforms(cfg, train=True)
+    torch.manual_seed(1)
+    expected = torch.stack([plain(image) for _ in range(3)])
+    torch.manual_seed(1)
+    assert torch.equal(multi(image), expected)
+
+
+def test_extra_views_have_transforms_and_an_exact_erasing_area_of_their_own():
+    third, image = 0.3333333333333333, torch.zeros(3, 120, 60, dtype=torch.uint8)
+    inputs = {"SIZE_TRAIN": [120, 60], "ERASING_PROBABILITY": 1.0, "TRAIN_TRANSFORMS": ["Resize"]}
+    inputs |= {"EXTRA_VIEW_TRANSFORMS": ["Resize", "RandomErasing"], "EXTRA_VIEW_ERASING_AREA": [third, third]}
+    cfg = views_config(4, **inputs)
+    cfg.freeze()
+    multi = build_transforms(cfg, train=True)
+    torch.manual_seed(0)
+    shares = []
+    for _ in range(50):
+        views = multi(image)
+        assert not views[0].any()
+        shares += (views[1:] > 0).any(dim=1).float().mean(dim=(1, 2)).tolist()
+    erased = [share for share in shares if share]  # now and then no box fits
+    assert len(erased) > 180
+    assert max(abs(share - 1 / 3) for share in erased) < 0.012  # whole pixels
+    assert cfg.INPUT.ERASING_AREA == get_cfg().INPUT.ERASING_AREA
+
+
+def test_evaluation_has_no_extra_views():
+    assert build_transforms(views_config(2), train=False)(to_tensor(photo(50, 30))).shape == (3, 256, 128)
+
+
+@pytest.mark.parametrize("names", [["Resize"], ["RandomHorizontalFlip", "RandomErasing"]])
+def test_views_that_cannot_be_stacked_are_refused(names):
+    cfg = views_config(1, ERASING_FILL="noise", EXTRA_VIEW_TRANSFORMS=names)
+    with pytest.raises(ValueError, match=r"plain one is torch.float32 \[3, 64, 32\], a further one torch.*EXTRA"):
+        build_transforms(cfg, train=True)(to_tensor(photo(50, 30)))

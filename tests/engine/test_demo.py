@@ -5,8 +5,10 @@ import json
 import pytest
 
 from reid_core.config import ConfigError
+from reid_core.data.rendering import RenderingOptions, render_dataset
 from reid_core.engine import demo
 from reid_core.projects import load_config
+from reid_core.registry import DATASET_REGISTRY
 
 SMALL = {"train_identities": 6, "test_identities": 5, "cameras": 3, "cameras_per_identity": 2, "images_per_camera": 2}
 
@@ -32,6 +34,15 @@ def test_three_rows_and_the_files(market_config, small_run, tmp_path):
     smaller = load_config(market_config, small_run(SOLVER__MAX_EPOCHS=1, INPUT__SIZE_TRAIN="[96, 48]"))
     smaller.INPUT.SIZE_TEST = [96, 48]
     assert demo.run_demo(smaller, seed=1)["trained"]  # another size in the same folder
+
+
+def test_every_dataset_of_the_demo_has_a_reader_and_a_layout(tmp_path):
+    for name, layout in demo.LAYOUTS.items():
+        options = RenderingOptions(layout=layout, height=32, width=32, **demo.SIZE)
+        folder = tmp_path / "data" / layout
+        render_dataset(folder, options)
+        dataset = DATASET_REGISTRY.get(name)(str(folder))
+        assert (dataset.name, dataset.kind) == (name, options.kind)
 
 
 def test_a_dataset_that_cannot_be_rendered(market_config, small_run):

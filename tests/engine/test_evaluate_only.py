@@ -54,3 +54,17 @@ def test_per_query_results_on_request(trained, market_config, small_run, tmp_pat
     assert code == 0
     kept = json.loads((tmp_path / "run" / "eval_metrics.json").read_text())["Market1501"]["per_query"]
     assert len(kept["AP"]) == 4
+
+
+def test_a_test_set_with_more_cameras_than_side_information_has(market_config, small_run, tmp_path, capsys):
+    words = {"MODEL__BACKBONE__SIE_CAMERA": True}
+    assert main(["--config-file", market_config, *small_run(**words)]) == 0
+    data = write_small_market(tmp_path / "other")
+    folder = data / "Market-1501-v15.09.15" / "bounding_box_test"
+    picture = sorted(folder.iterdir())[0]
+    picture.rename(folder / picture.name.replace("_c1", "_c7").replace("_c2", "_c7"))
+    words = small_run(**words, DATASETS__ROOT=data, MODEL__WEIGHTS=tmp_path / "run" / "best.pt")
+    code, text = _evaluate(capsys, market_config, words)
+    assert code == 2
+    assert "Market1501 has 7 cameras, the model's side information was trained for 2" in text
+    assert _evaluate(capsys, market_config, [*words, "TEST.SIDE_INFORMATION", "False"])[0] == 0

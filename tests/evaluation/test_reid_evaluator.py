@@ -22,7 +22,7 @@ def build(arrays, *overrides):
         for side, columns in (("q", arrays[2::2]), ("g", arrays[3::2]))
     )
     dataset = SimpleNamespace(name="Tiny", query=query, gallery=gallery)
-    return EVALUATOR_REGISTRY.build(cfg.TEST.EVALUATOR, cfg, dataset=dataset)
+    return EVALUATOR_REGISTRY.build("ReIDEvaluator", cfg, dataset=dataset)
 
 
 def test_percentages_of_the_configured_ranks():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from reid_core.data import IdentitySampler, TrainingSet
-from reid_core.data.datasets import MSMT17, MSMT17V2, DukeMTMC, Market1501, OccludedDuke, VeRi776
+from reid_core.data.datasets import MSMT17, MSMT17V2, DukeMTMC, Market1501, OccludedDuke, VehicleID, VeRi776
 from tests.data.conftest import touch
 from tests.parity import helpers
 
@@ -85,6 +85,48 @@ def test_msmt_lists(project, tmp_path):
         columns = np.stack([table.pids, table.camids, table.viewids], axis=1)
         np.testing.assert_array_equal(columns, expected)
     np.testing.assert_array_equal(TrainingSet([dataset]).targets.numpy(), expected[:, 0])
+
+
+@pytest.fixture(scope="module")
+def vehicleid_root(tmp_path_factory):
+    """INDEX.md's VehicleID: 13164 training vehicles of two images, 800 test vehicles of three."""
+    golden, root = helpers.load(FILE), tmp_path_factory.mktemp("vehicleid")
+    pids = np.random.Generator(np.random.PCG64(int(golden["vehicleid_listgen_seed"]))).permutation(26200)
+    pids = np.sort(pids[: 13164 + 800])
+    train = [f"{number:07d} {pid}" for number, pid in enumerate(np.repeat(pids[:13164], 2))]
+    test = [f"{900000 + number:07d} {pid}" for number, pid in enumerate(np.repeat(pids[13164:], 3))]
+    for name, lines in (("train", train), ("test", test)):
+        first = golden[f"vehicleid_{name}_first_lines"].tolist()
+        assert lines[: len(first)] == first
+    folder = root / "VehicleID_V1.0"
+    touch(folder / "image", [f"{line.split()[0]}.jpg" for line in train + test])
+    (folder / "train_test_split").mkdir()
+    for name, lines in (("train_list", train), ("test_list_800", test)):
+        (folder / "train_test_split" / f"{name}.txt").write_text("\n".join(lines) + "\n")
+    return root
+
+
+@pytest.mark.parametrize("project", [project for (project,) in helpers.cases(FILE, r"(\w+)_vehicleid_train_count")])
+def test_vehicleid(project, vehicleid_root):
+    """Split, draw and labels are the published ones; of their only viewpoint, 1, ours is 0."""
+    golden, prefix = helpers.load(FILE), f"{project}_vehicleid"
+    dataset = VehicleID(str(vehicleid_root), split_seed=int(golden[f"{prefix}_pythonrandom_seed"]))
+    labels = TrainingSet([dataset]).targets.numpy()
+    for split, numbers in (
+        ("train", labels), ("query", dataset.query.pids), ("gallery", dataset.gallery.pids)
+    ):
+        table, expected = getattr(dataset, split), golden[f"{prefix}_{split}_first10_pid_cam_view"]
+        assert len(table) == golden[f"{prefix}_{split}_count"]
+        shown = range(len(expected))
+        assert [table.paths.relative(index) for index in shown] == golden[f"{prefix}_{split}_first10_names"].tolist()
+        if split == "train" and not golden[f"{prefix}_relabel_is_sorted"]:
+            assert_same_up_to_renaming(numbers[shown], expected[:, 0])
+        else:
+            np.testing.assert_array_equal(numbers[shown], expected[:, 0])
+        np.testing.assert_array_equal(table.camids[shown], expected[:, 1])
+        np.testing.assert_array_equal(table.viewids[shown] + 1, expected[:, 2])
+        cameras_and_views = np.stack([table.camids, table.viewids + 1], axis=1)
+        np.testing.assert_array_equal(np.unique(cameras_and_views, axis=0), golden[f"{prefix}_{split}_cams_views"])
 
 
 def assert_sampled_as_published(indices, labels, batch_size, num_instances):

@@ -6,10 +6,13 @@ import re
 import numpy as np
 import pytest
 
+from reid_core.config import overridden
+from reid_core.projects import load_config
 from reid_core.solver import build_optimizer
 from reid_core.solver.schedule import WarmupCosine, WarmupMultiStep
 from tests.parity import helpers
-from tests.parity.models import our_name, prototype_model
+from tests.parity.models import our_name, prompt_model, prototype_model
+from tests.paths import ROOT
 
 SCHEDULES = helpers.load("schedules")
 
@@ -91,3 +94,73 @@ def test_parameter_groups_of_the_prototype_method(tag):
     assert {key: optimizer.defaults[key] for key in ("momentum", "nesterov", "dampening")} == {
         key: defaults[key] for key in ("momentum", "nesterov", "dampening")
     }
+
+
+def _side_information(shapes, overrides, cameras, views):
+    """Overrides for a golden model's side information table; the settings that differ from the shipped config say
+    which kinds it has."""
+    if "cv_embed" not in shapes:
+        return overrides, 1, 1
+    rows = ast.literal_eval(shapes["cv_embed"])[0]
+    if not cameras and not views:
+        cameras = True
+    overrides = [*overrides, "MODEL.BACKBONE.SIE_CAMERA", str(cameras), "MODEL.BACKBONE.SIE_VIEW", str(views)]
+    return overrides, rows, 1
+
+
+@pytest.mark.parametrize(
+    ("encoder", "stage"), helpers.cases("schedules", r"clip_(vit|rn)_(stage[12])_opt_names")
+)
+def test_parameter_groups_of_both_stages(encoder, stage):
+    """Stage 1 trains the prompts' table alone; stage 2 everything but the text side and the necks' biases."""
+    tag = f"clip_{encoder}_{stage}"
+    shapes = dict(zip(SCHEDULES[f"{tag}_all_names"].tolist(), SCHEDULES[f"{tag}_shapes"].tolist(), strict=True))
+    options = ast.literal_eval(str(SCHEDULES.get(f"clip_{encoder}_opts", "[]")))
+    chosen = {key: str(value) in ("True", "true") for key, value in zip(options[::2], options[1::2], strict=True)}
+    overrides, cameras, views = _side_information(
+        shapes, [], chosen.get("MODEL.SIE_CAMERA", False), chosen.get("MODEL.SIE_VIEW", False)
+    )
+    num_identities = ast.literal_eval(shapes["classifier.weight"])[0]
+    model, cfg = prompt_model(encoder, num_identities, overrides, cameras=cameras, views=views)
+    if stage == "stage1":
+        solver = overridden(cfg.SOLVER, cfg.STAGES.PROMPTS.SOLVER, "STAGES.PROMPTS.SOLVER")
+        parameters = [(f"text.{name}", parameter) for name, parameter in model.text.named_parameters()]
+    else:
+        solver = cfg.SOLVER
+        parameters = [(n, p) for n, p in model.named_parameters() if not n.startswith(model.temporary)]
+    optimizer = build_optimizer(solver, parameters)
+    values = {name: (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for name in group["names"]}
+    rows = zip(SCHEDULES[f"{tag}_opt_names"], SCHEDULES[f"{tag}_opt_lr"], SCHEDULES[f"{tag}_opt_wd"], strict=True)
+    theirs = {our_name(name): (lr, decay) for name, lr, decay in rows}
+    assert values.keys() == theirs.keys()
+    assert all(values[name] == pytest.approx(theirs[name], abs=1e-12) for name in theirs)
+    assert type(optimizer).__name__ == str(SCHEDULES[f"{tag}_opt_class"])
+    defaults = ast.literal_eval(str(SCHEDULES[f"{tag}_opt_defaults"][0]))
+    assert all(optimizer.defaults[key] == defaults[key] for key in ("betas", "eps", "amsgrad"))
+
+
+_RUNS = {
+    "clip_vit": "market_vit", "clip_rn": "market_rn50", "clip_veri": "veri_vit", "clip_rn_veri": "veri_rn50",
+    "clip_veh": "vehicleid_vit", "clip_rn_veh": "vehicleid_rn50",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("tag", [case[0] for case in helpers.cases("schedules", r"(clip_\w+)_stage2_hyper")])
+def test_published_settings_are_those_of_our_configs(tag):
+    """Every number of the authors' shipped configs that has a key here."""
+    cfg = load_config(ROOT / "projects" / "CLIP_ReID" / "configs" / f"{_RUNS[tag]}.yml")
+    first, second = (_solver(SCHEDULES[f"{tag}_{stage}_hyper"]) for stage in ("stage1", "stage2"))
+    ours = overridden(cfg.SOLVER, cfg.STAGES.PROMPTS.SOLVER, "STAGES.PROMPTS.SOLVER")
+    assert cfg.STAGES.PROMPTS.BATCH_SIZE == first["IMS_PER_BATCH"]
+    assert cfg.DATALOADER.BATCH_SIZE == second["IMS_PER_BATCH"]
+    for solver, theirs in ((ours, first), (cfg.SOLVER, second)):
+        assert theirs["OPTIMIZER_NAME"] == solver.OPTIMIZER
+        for key in ("BASE_LR", "WEIGHT_DECAY", "MAX_EPOCHS"):
+            assert solver[key] == theirs[key], key
+    assert (ours.WARMUP_EPOCHS, ours.WARMUP_LR, ours.MIN_LR) == (
+        first["WARMUP_EPOCHS"], first["WARMUP_LR_INIT"], first["LR_MIN"]
+    )  # fmt: skip
+    for key in ("GAMMA", "WARMUP_FACTOR", "WARMUP_METHOD", "BIAS_LR_FACTOR", "WEIGHT_DECAY_BIAS"):
+        assert cfg.SOLVER[key] == second[key], key
+    assert cfg.SOLVER.MILESTONES == list(second["STEPS"])
+    assert second["WARMUP_ITERS"] == cfg.SOLVER.WARMUP_EPOCHS

@@ -34,7 +34,7 @@ def test_cosine_falls_from_the_end_of_the_warm_up_to_the_smallest_rate():
     [
         (lambda: WarmupMultiStep([5, 3], 0.1, 0, 0.1, "linear"), "must rise"),
         (lambda: WarmupMultiStep([5], 0.1, 0, 0.1, "quadratic"), "WARMUP_METHOD"),
-        (lambda: WarmupCosine(0, 0, 0, 0), "MAX_EPOCHS"),
+        (lambda: WarmupCosine(-1, 0, 0, 0), "MAX_EPOCHS"),
     ],
 )
 def test_bad_settings(make, message):

@@ -52,8 +52,9 @@ class ReIDDataset:
 
     kind: str = "person"  # "person" or "vehicle"
     folders: tuple[str, ...] = ()  # names that the dataset's own folder has in use; the first is the published one
-    layout: tuple[str, ...] = ()  # what lies in it, as shown when it is not found; the part before '/' must exist
+    layout: tuple[str, ...] = ()  # what lies in it, as shown when it is not found; see `_required`
     official: Mapping[str, Mapping[str, int]] = {}  # split -> {"images" | "identities" | "cameras": published count}
+    evaluator: str = ""  # the registered evaluator of its protocol, "": the usual one (TEST.EVALUATOR may name another)
 
     def __init__(self, root: str):
         """root: the folder in which the dataset's own folder lies.
@@ -117,7 +118,7 @@ class ReIDDataset:
         )
 
     def _require_layout(self, folder: Path) -> None:
-        missing = [entry for entry in self.layout if not (folder / entry.partition("/")[0]).exists()]
+        missing = [entry for entry in self.layout if not (folder / _required(entry)).exists()]
         if missing:
             raise FileNotFoundError(
                 f"{self.name}: {', '.join(missing)} missing in {folder}.\n{self._expected()}\n{_found(folder)}"
@@ -185,6 +186,11 @@ def list_files(folder: Path) -> list[str]:
 def examples(names: list[str]) -> str:
     """The first few of many names, for an error."""
     return ", ".join(names[:_EXAMPLES]) + (" ..." if len(names) > _EXAMPLES else "")
+
+
+def _required(entry: str) -> str:
+    """What of a layout's entry must exist: a file that it names, the first folder of names that it describes."""
+    return entry.partition("/")[0] if "*" in entry else entry
 
 
 def _found(folder: Path) -> str:

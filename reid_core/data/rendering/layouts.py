@@ -13,7 +13,8 @@ class Shot:
 
     split: "train", "query" or "gallery". number: the identity's, as in file names; -1 marks junk. camera: from 1.
     index: counts the images of this identity and camera. frame: video frame, distinct within number and camera.
-    order: counts the images of this identity. viewpoint: 0..7 as VeRi-776 numbers them; persons have 0.
+    order: counts the images of this identity. serial: counts all images of the dataset. viewpoint: 0..7 as VeRi-776
+    numbers them; persons have 0.
     """
 
     split: str
@@ -22,6 +23,7 @@ class Shot:
     index: int
     frame: int
     order: int
+    serial: int = 0
     viewpoint: int = 0
 
     def seen_from(self, viewpoint: int) -> "Shot":
@@ -116,6 +118,27 @@ class VeRi776(Layout):
             (folder / text).write_text("".join(rows))
 
 
+class VehicleID(Layout):
+    """Vehicles; images are counted through, without cameras; the lists say which vehicle, and for training or test.
+
+    A test list holds the vehicles with the smallest numbers, as many as its name says or all there are, with all their
+    images: which of them are queries is the reader's draw. Distractors have the largest numbers and one image each.
+    """
+
+    def name(self, shot: Shot) -> str:
+        return f"{shot.serial:07d}.jpg"
+
+    def write_texts(self, folder: Path, shots: Sequence[Shot]) -> None:
+        train = {shot.number for shot in shots if shot.split == "train"}
+        test = sorted({shot.number for shot in shots} - train)
+        listed = (train, *(set(test[:size]) for size in _VEHICLEID_TEST_SIZES))
+        for text, numbers in zip(self.texts, listed, strict=True):
+            rows = [f"{shot.serial:07d} {shot.number}\n" for shot in shots if shot.number in numbers]
+            (folder / text).parent.mkdir(exist_ok=True)
+            (folder / text).write_text("".join(rows))
+
+
+_VEHICLEID_TEST_SIZES = (800, 1600, 2400)
 _MSMT17_LISTS = ("list_train.txt", "list_val.txt", "list_query.txt", "list_gallery.txt")
 
 LAYOUTS: dict[str, Layout] = {
@@ -141,6 +164,18 @@ LAYOUTS: dict[str, Layout] = {
         cameras=20,
         width=128,
         texts=("keypoint_train.txt", "keypoint_test.txt"),
+    ),
+    "vehicleid": VehicleID(
+        "VehicleID",
+        "VehicleID_V1.0",
+        ("image", "image", "image"),
+        kind="vehicle",
+        cameras=20,
+        width=128,
+        texts=(
+            "train_test_split/train_list.txt",
+            *(f"train_test_split/test_list_{size}.txt" for size in _VEHICLEID_TEST_SIZES),
+        ),
     ),
 }
 

@@ -1,6 +1,6 @@
 """The list of images to draw: who is seen by which camera, under which number, as which image of the split."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -38,7 +38,8 @@ def plan_jobs(options: RenderingOptions) -> list[Job]:
     for position, number in enumerate(test_numbers):
         identity = options.train_identities + position
         jobs += _identity_jobs(options, identity=identity, number=number, offset=offset, testing=True)
-    return jobs + _distractor_jobs(options, layout, offset)
+    jobs += _distractor_jobs(options, layout, offset)
+    return [replace(job, shot=replace(job.shot, serial=serial)) for serial, job in enumerate(jobs)]
 
 
 def _numbers(options: RenderingOptions, layout: Layout) -> tuple[list[int], list[int]]:

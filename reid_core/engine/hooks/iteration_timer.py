@@ -10,13 +10,16 @@ _WARM_UP = 3  # the first steps build kernels and fill the loaders' queues: they
 class IterationTimer(Hook):
     """Puts `seconds_per_iteration`, `data_seconds` and `eta_seconds` into the metrics.
 
-    The estimate counts the remaining steps of the stage at the mean pace since this process began; evaluations in
-    between are not in it.
+    The estimate counts the remaining steps of the stage at its mean pace in this process; evaluations in between are
+    not in it.
     """
 
     def __init__(self) -> None:
         self._before = self._step_began = 0.0
         self._steps, self._seconds = 0, 0.0
+
+    def before_stage(self) -> None:
+        self._steps, self._seconds = 0, 0.0  # another stage's steps tell nothing about this one's
 
     def before_epoch(self) -> None:
         self._before = time.perf_counter()

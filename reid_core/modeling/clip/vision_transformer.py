@@ -3,16 +3,15 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
-from open_clip.transformer import QuickGELU, ResidualAttentionBlock
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from reid_core.modeling.clip.blocks import run_block
 from reid_core.modeling.clip.features import FeatureWidths, ImageTokens
 from reid_core.modeling.clip.positions import check_input_size, resize_parameter
 from reid_core.structures import ImageFeatures
 
-_QUICK_GELU = 1.702  # QuickGELU(x) = x * sigmoid(1.702 * x)
+_CLASS_TOKEN = slice(0, 1)
 
 
 class AdaptedVisionTransformer(nn.Module):
@@ -70,7 +69,7 @@ class AdaptedVisionTransformer(nn.Module):
         before its position. The last block is computed for the class token only, as nothing reads its other tokens.
         """
         tokens = self._run_blocks(self._embed(images, class_offset), self.transformer.resblocks[:-1])
-        last = self._run_block(self.transformer.resblocks[-1], tokens, class_token_only=True)[:, 0]
+        last = self._run_block(self.transformer.resblocks[-1], tokens, _CLASS_TOKEN)[:, 0]
         last = self.ln_post(last)
         return ImageFeatures(tokens[:, 0], last, last @ self.proj)
 
@@ -96,59 +95,7 @@ class AdaptedVisionTransformer(nn.Module):
             tokens = self._run_block(block, tokens)
         return tokens
 
-    def _run_block(self, block: nn.Module, tokens: Tensor, class_token_only: bool = False) -> Tensor:
+    def _run_block(self, block: nn.Module, tokens: Tensor, read: slice | None = None) -> Tensor:
         if self.gradient_checkpointing and torch.is_grad_enabled():
-            return checkpoint(run_block, block, tokens, class_token_only, use_reentrant=False)
-        return run_block(block, tokens, class_token_only)
-
-
-def run_block(block: nn.Module, tokens: Tensor, class_token_only: bool = False) -> Tensor:
-    """One residual attention block, tokens [B, N, D] -> [B, N, D]; or its class token alone, [B, 1, D]."""
-    if not isinstance(block, ResidualAttentionBlock):  # open_clip's block with more norms and scales inside
-        tokens = block(tokens)
-        return tokens[:, :1] if class_token_only else tokens
-    attended = _self_attention(block.attn, block.ln_1(tokens), class_token_only)
-    tokens = (tokens[:, :1] if class_token_only else tokens) + block.ls_1(attended)
-    if isinstance(block.mlp.gelu, QuickGELU):
-        return _add_quick_gelu_mlp(block, tokens)
-    return tokens + block.ls_2(block.mlp(block.ln_2(tokens)))
-
-
-def _add_quick_gelu_mlp(block: ResidualAttentionBlock, tokens: Tensor) -> Tensor:
-    """tokens + MLP(tokens), QuickGELU in one pass over the hidden layer, its largest tensor, instead of three.
-
-    x * sigmoid(a * x) = silu(a * x) / a: the inner factor goes into the norm's weights and the first bias, the outer
-    one into the addition, so that neither costs anything.
-    """
-    norm, inner, outer = block.ln_2, block.mlp.c_fc, block.mlp.c_proj
-    scaled = F.layer_norm(
-        tokens, norm.normalized_shape, _QUICK_GELU * norm.weight, _QUICK_GELU * norm.bias, norm.eps
-    ).to(tokens.dtype)
-    hidden = F.silu(F.linear(scaled, inner.weight, _QUICK_GELU * inner.bias))
-    return tokens.add(block.ls_2(F.linear(hidden, outer.weight, _QUICK_GELU * outer.bias)), alpha=1 / _QUICK_GELU)
-
-
-def _self_attention(attention: nn.MultiheadAttention, tokens: Tensor, class_token_only: bool) -> Tensor:
-    """Self-attention with the module's weights, not its forward pass: that has an inference path which is many times
-    slower than training in bfloat16 on a CPU."""
-    weight, bias = attention.in_proj_weight, attention.in_proj_bias
-    batch, count, width = tokens.shape
-    heads = (attention.num_heads, width // attention.num_heads)
-    if class_token_only:
-        query_weight, other_weights = weight.split([width, 2 * width])
-        query_bias, other_biases = bias.split([width, 2 * width])
-        query = F.linear(tokens[:, :1], query_weight, query_bias).view(batch, 1, *heads)
-        key, value = F.linear(tokens, other_weights, other_biases).view(batch, count, 2, *heads).unbind(2)
-    else:
-        query, key, value = F.linear(tokens, weight, bias).view(batch, count, 3, *heads).unbind(2)
-    mixed = _attend(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
-    return attention.out_proj(mixed.transpose(1, 2).reshape(batch, -1, width))
-
-
-def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Scaled dot-product attention, [B, heads, N, D]. In 16 bits on a CPU torch's fused kernel is several times slower
-    than the products that it is made of, above all in its backward pass; elsewhere it is the fastest way."""
-    if query.device.type == "cpu" and query.dtype != torch.float32:
-        weights = (query * query.shape[-1] ** -0.5 @ key.transpose(2, 3)).softmax(dim=-1)
-        return weights.to(value.dtype) @ value
-    return F.scaled_dot_product_attention(query, key, value)
+            return checkpoint(run_block, block, tokens, read, use_reentrant=False)
+        return run_block(block, tokens, read)

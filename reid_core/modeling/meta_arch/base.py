@@ -19,6 +19,10 @@ class MetaArchitecture(nn.Module):
     """Leading parts of the names of parameters and buffers that belong to the training identities (classifiers,
     prototypes). They are left out where a checkpoint's identities are not the model's own."""
 
+    temporary: tuple[str, ...] = ()
+    """Leading parts of the names of what only an early stage of training needs (a text encoder). The last stage does
+    not train them, and a checkpoint need not hold them."""
+
     def __init__(self, pixel_mean: Sequence[float], pixel_std: Sequence[float]):
         super().__init__()
         shape = (1, 3, 1, 1)
@@ -28,6 +32,12 @@ class MetaArchitecture(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.pixel_mean.device
+
+    @property
+    def side_information(self) -> tuple[int, int]:
+        """Cameras and viewpoints that the backbone has embeddings for; 0 for what it does not use."""
+        backbone = getattr(self, "backbone", None)
+        return getattr(backbone, "num_cameras", 0), getattr(backbone, "num_views", 0)
 
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 [B, 3, H, W] -> float32 with the model's pixel statistics; float images are returned as they are."""
@@ -41,8 +51,13 @@ class MetaArchitecture(nn.Module):
             return self.losses(batch)
         return self.features(batch)
 
+    def release_temporary(self) -> None:
+        """Drop the `temporary` parts, whose work is done; a model that names some has to say how."""
+        if self.temporary:
+            raise TypeError(f"{type(self).__name__} names {self.temporary} but does not define release_temporary().")
+
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Named, weighted, scalar losses of a training batch."""
+        """Named, weighted, scalar losses of a training batch; "metric/<name>" for what is only logged."""
         raise TypeError(f"{type(self).__name__} does not define losses(batch).")
 
     def features(self, batch: Batch) -> Tensor:

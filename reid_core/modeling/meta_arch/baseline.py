@@ -8,7 +8,7 @@ from reid_core.config import CfgNode
 from reid_core.modeling.losses import batch_hard_triplet_loss, identity_loss
 from reid_core.modeling.meta_arch.base import MetaArchitecture
 from reid_core.registry import BACKBONE_REGISTRY, HEADS_REGISTRY, META_ARCHITECTURE_REGISTRY
-from reid_core.structures import Batch
+from reid_core.structures import Batch, ImageFeatures
 
 
 @META_ARCHITECTURE_REGISTRY.register()
@@ -38,17 +38,21 @@ class Baseline(MetaArchitecture):
         self.triplet_weight, self.triplet_margin = triplet_weight, triplet_margin
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        features = self.backbone(self.normalise(batch["images"]), batch.get("camids"), batch.get("viewids"))
-        targets, losses = batch["targets"], {}
-        scores = self.heads(features)
-        losses["loss_id"] = self.id_weight * sum(identity_loss(s, targets, self.label_smoothing) for s in scores)
-        losses["loss_triplet"] = self.triplet_weight * sum(
-            batch_hard_triplet_loss(f, targets, self.triplet_margin) for f in features
-        )
-        return losses
+        return self.feature_losses(self.image_features(batch), batch["targets"])
 
     def features(self, batch: Batch) -> Tensor:
-        return self.heads(self.backbone(self.normalise(batch["images"]), batch.get("camids"), batch.get("viewids")))
+        return self.heads(self.image_features(batch))
+
+    def image_features(self, batch: Batch) -> ImageFeatures:
+        """What the backbone gives for a batch, with its side information if the batch has some."""
+        return self.backbone(self.normalise(batch["images"]), batch.get("camids"), batch.get("viewids"))
+
+    def feature_losses(self, features: ImageFeatures, targets: Tensor) -> dict[str, Tensor]:
+        """The losses of a training batch's features."""
+        scores = self.heads(features)
+        id_loss = sum(identity_loss(score, targets, self.label_smoothing) for score in scores)
+        triplet_loss = sum(batch_hard_triplet_loss(feature, targets, self.triplet_margin) for feature in features)
+        return {"loss_id": self.id_weight * id_loss, "loss_triplet": self.triplet_weight * triplet_loss}
 
     @classmethod
     def from_config(cls, cfg: CfgNode, num_identities: int, num_cameras: int, num_views: int) -> dict:

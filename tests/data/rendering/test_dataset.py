@@ -28,6 +28,7 @@ READERS = {
     "msmt17_market": "MSMT17V2",
     "dukemtmc": "DukeMTMC",
     "veri776": "VeRi776",
+    "vehicleid": "VehicleID",
 }
 NAMES = {
     "market1501": r"(-1|\d{4})_c[1-6]s[1-6]_\d{6}_\d\d\.jpg",
@@ -36,6 +37,7 @@ NAMES = {
     "msmt17_market": r"\d{4}_c\d+_\d{4}\.jpg",
     "dukemtmc": r"\d{4}_c[1-8]_f\d{7}\.jpg",
     "veri776": r"\d{4}_c\d{3}_\d{8}_\d\.jpg",
+    "vehicleid": r"\d{7}\.jpg",
 }
 
 
@@ -74,12 +76,14 @@ def test_the_reader_of_the_real_dataset_reads_it(tmp_path, layout):
     dataset = DATASET_REGISTRY.build(READERS[layout], cfg)
     assert dataset.kind == _options(layout=layout).kind
     assert len(dataset.train) == 4 * 2 * 2
-    assert len(dataset.query) == 3 * 2
+    # VehicleID has one image of each vehicle in the gallery, distractors being vehicles with a single image.
+    queries, gallery = (3 * 3, 3 + 3) if layout == "vehicleid" else (3 * 2, 3 * 2 + 3)
+    assert len(dataset.query) == queries
     assert len({record.pid for record in dataset.train}) == 4
     assert len({record.pid for record in dataset.query}) == 3
     if not LAYOUTS[layout].separate_numbers:
         assert not {record.pid for record in dataset.train} & {record.pid for record in dataset.query}
-    assert len(dataset.gallery) == 3 * 2 + 3  # junk, where the layout has it, is not read
+    assert len(dataset.gallery) == gallery  # junk, where the layout has it, is not read
     for query in dataset.query:
         assert any(entry.pid == query.pid and entry.camid != query.camid for entry in dataset.gallery)
     if layout == "veri776":
@@ -185,3 +189,49 @@ def test_many_distractors_have_names_of_their_own(tmp_path):
     jobs = plan_jobs(_options(distractors=4000))
     layout = LAYOUTS["market1501"]
     assert len({layout.path(job.shot) for job in jobs}) == len(jobs)
+
+
+def test_the_test_lists_of_vehicleid_are_nested(tmp_path):
+    """Lists are written from the plan alone: 1700 vehicles need no pictures for it."""
+    jobs = plan_jobs(_options(layout="vehicleid", test_identities=1650, distractors=50))
+    shots = [job.shot for job in jobs]
+    LAYOUTS["vehicleid"].write_texts(tmp_path, shots)
+    lists = {path.name: path.read_text().splitlines() for path in (tmp_path / "train_test_split").iterdir()}
+    vehicles = {name: {line.split()[1] for line in lines} for name, lines in lists.items()}
+    sizes = {"train_list.txt": 4, "test_list_800.txt": 800, "test_list_1600.txt": 1600, "test_list_2400.txt": 1700}
+    assert {name: len(numbers) for name, numbers in vehicles.items()} == sizes
+    assert set(lists["test_list_800.txt"]) < set(lists["test_list_1600.txt"]) < set(lists["test_list_2400.txt"])
+    assert not vehicles["train_list.txt"] & vehicles["test_list_2400.txt"]
+    assert len(lists["test_list_800.txt"]) == 800 * 2 * 2  # with all their images
+    assert len(lists["train_list.txt"]) + len(lists["test_list_2400.txt"]) == len(jobs)
+    assert sorted(line.split()[0] for name in ("train_list.txt", "test_list_2400.txt") for line in lists[name]) == [
+        f"{number:07d}" for number in range(len(jobs))
+    ]
+
+
+def test_every_test_size_of_a_rendered_vehicleid_is_read(tmp_path):
+    render_dataset(tmp_path, _options(layout="vehicleid"), workers=2)
+    small, middle, large = (
+        DATASET_REGISTRY.get(name)(str(tmp_path)) for name in ("VehicleID", "VehicleID1600", "VehicleID2400")
+    )
+    for split in ("train", "query", "gallery"):  # three vehicles and as many distractors: every list holds them all
+        assert list(getattr(small, split)) == list(getattr(middle, split)) == list(getattr(large, split))
+    with Image.open(small.gallery[0].path) as picture:
+        assert picture.size == (32, 64)
+
+
+def test_another_vehicleid_leaves_no_image_of_the_first_and_nothing_of_the_user_is_removed(tmp_path):
+    first = render_dataset(tmp_path, _options(layout="vehicleid"))
+    (first / "train_test_split" / "own_list.txt").write_text("mine")
+    images = len(list((first / "image").iterdir()))
+    folder = render_dataset(tmp_path, _options(layout="vehicleid", train_identities=1), overwrite=True)
+    assert len(list((folder / "image").iterdir())) == images - 3 * 2 * 2
+    assert (folder / "train_test_split" / "own_list.txt").read_text() == "mine"
+    listed = [line for path in (folder / "train_test_split").glob("*list*") for line in path.read_text().splitlines()]
+    assert len({line.split()[0] for line in listed} - {"mine"}) == images - 3 * 2 * 2
+
+
+def test_a_vehicle_that_is_seen_is_a_vehicle(tmp_path):
+    write_contact_sheet(tmp_path / "sheet.png", _options(layout="vehicleid"), identities=2, per_camera=1)
+    write_contact_sheet(tmp_path / "veri.png", _options(layout="veri776"), identities=2, per_camera=1)
+    assert (tmp_path / "sheet.png").read_bytes() == (tmp_path / "veri.png").read_bytes()

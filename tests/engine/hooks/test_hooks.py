@@ -39,6 +39,8 @@ class Loader:
     def length(self, epoch):
         return self.iterations
 
+    def close(self): ...
+
     def epoch(self, epoch, first_iteration=0):
         for iteration in range(first_iteration, self.iterations):
             number = epoch * self.iterations + iteration

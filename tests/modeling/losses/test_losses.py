@@ -6,7 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from reid_core.modeling.losses import batch_hard_triplet_loss, identity_loss, prototype_contrastive_loss
+from reid_core.modeling.losses import (
+    batch_hard_triplet_loss,
+    identity_loss,
+    prototype_contrastive_loss,
+    supervised_contrastive_loss,
+)
 
 
 @settings(deadline=None, max_examples=40)
@@ -48,6 +53,24 @@ def test_prototypes_get_no_gradient_and_a_smaller_temperature_is_sharper():
     assert features.grad.abs().sum() > 0
 
 
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 9999), anchors=st.integers(1, 6), others=st.integers(1, 8))
+def test_supervised_contrastive_matches_a_loop_over_anchors_with_a_positive(seed, anchors, others):
+    generator = torch.Generator().manual_seed(seed)
+    a, b = (torch.randn(n, 5, generator=generator).requires_grad_() for n in (anchors, others))
+    a_targets, b_targets = (torch.randint(4, (n,), generator=generator) for n in (anchors, others))
+    terms = []
+    for row, target in zip(a, a_targets, strict=True):
+        logits = b @ row / 0.5
+        if (b_targets == target).any():
+            terms.append(torch.stack([logits.logsumexp(0) - logits[p] for p in (b_targets == target).nonzero()]).mean())
+    loss = supervised_contrastive_loss(a, b, a_targets, b_targets, 0.5)
+    torch.testing.assert_close(loss, torch.stack(terms).mean() if terms else torch.tensor(0.0), rtol=1e-4, atol=1e-5)
+    loss.backward()
+    assert a.grad.isfinite().all() and b.grad.isfinite().all()
+    assert bool(a.grad.any()) == bool(terms) or others == 1
+
+
 def test_sixteen_bit_features_give_a_float32_loss():
     features = F.normalize(torch.randn(4, 6), dim=1)
     loss = prototype_contrastive_loss(features.bfloat16(), features, torch.arange(4), 0.05)
@@ -69,6 +92,7 @@ def test_autocast_does_not_round_distances_and_cosines():
     [
         (lambda: identity_loss(torch.zeros(1, 2), torch.zeros(1, dtype=torch.int64), 1.0), "label_smoothing"),
         (lambda: prototype_contrastive_loss(*[torch.zeros(1, 1)] * 3, temperature=0.0), "temperature"),
+        (lambda: supervised_contrastive_loss(*[torch.zeros(1, 1)] * 4, temperature=-1.0), "temperature"),
     ],
 )
 def test_bad_arguments(call, message):

@@ -1,0 +1,33 @@
+"""Two stages: prompts on cached image features, then the image encoder on images."""
+
+from projects.CLIP_ReID.prompt_stage import PromptTuning, PromptTuningHook
+from reid_core.data.feature_loader import FeatureLoader
+from reid_core.data.loader import build_test_loader
+from reid_core.engine.default_trainer import DefaultTrainer
+from reid_core.engine.stages import Stage
+from reid_core.registry import TRAINER_REGISTRY
+from reid_core.utils import comm
+
+
+@TRAINER_REGISTRY.register()
+class CLIPReIDTrainer(DefaultTrainer):
+    """Stage "prompts", configured by STAGES.PROMPTS, before the usual one, configured by SOLVER."""
+
+    def build_stages(self) -> list[Stage]:
+        return [self.build_prompt_stage(), *super().build_stages()]
+
+    def build_prompt_stage(self) -> Stage:
+        cfg, model = self.cfg, self.model
+        solver = self.stage_solver("PROMPTS")
+        loader = FeatureLoader(
+            self.training_set.targets, cfg.STAGES.PROMPTS.BATCH_SIZE, solver.ITERATIONS_PER_EPOCH, cfg.SEED
+        )
+        images = build_test_loader(cfg, self.training_set.images, comm.rank(), comm.world_size())
+        hook = PromptTuningHook(loader, images, model.shared_space_features, model.fix_text_features)
+        tuning = PromptTuning(model.text, cfg.CLIP_REID.TEMPERATURE)
+        return self.make_stage("prompts", tuning, loader, solver, stage_hooks=[hook], evaluated=False)
+
+    def resume(self) -> None:
+        super().resume()
+        if self.stage_index > 0 and not self.model.keep_text:
+            self.model.release_temporary()  # of a checkpoint that kept it
