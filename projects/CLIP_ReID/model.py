@@ -46,7 +46,8 @@ class CLIPReID(Baseline):
         logits = _float_product(features.projected, self.text_features)
         loss = identity_loss(logits, targets, self.label_smoothing)
         losses["loss_image_to_text"] = self.image_to_text_weight * loss
-        losses[f"{METRIC_PREFIX}image_to_text_accuracy"] = (logits.detach().argmax(dim=1) == targets).float().mean()
+        right = logits.detach().argmax(dim=1) == targets
+        losses[f"{METRIC_PREFIX}image_to_all_texts_accuracy"] = right.float().mean()
         return losses
 
     def shared_space_features(self, batch: Batch) -> Tensor:

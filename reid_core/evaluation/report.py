@@ -52,6 +52,7 @@ def write_report(
         raise ValueError(f"The results are of {results.num_queries} queries, {len(query_records)} records were passed.")
     curves = [
         ("Losses", figures.loss_figure(history)),
+        ("Right answers in training", figures.accuracy_figure(history)),
         ("mAP and rank-1 on the test set", figures.metric_figure(history)),
         ("Learning rate", figures.learning_rate_figure(history)),
     ]

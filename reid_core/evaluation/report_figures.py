@@ -34,6 +34,12 @@ def learning_rate_figure(history: Sequence[Mapping[str, Any]]) -> str:
                    "Learning rate over steps")
 
 
+def accuracy_figure(history: Sequence[Mapping[str, Any]]) -> str:
+    """SVG of what the training steps got right ("..._accuracy", shares in [0, 1]); "" if the history has none."""
+    return _curves(history, _names(history, lambda name: name.endswith("_accuracy")), "iteration", "step",
+                   "percent of the batch", "Accuracies of the training batches over steps", scale=100)
+
+
 def metric_figure(history: Sequence[Mapping[str, Any]], metrics: Sequence[str] = ("mAP", "rank1")) -> str:
     """SVG of the metrics, in percent, over epochs; "" if the history has none."""
     return _curves(history, _names(history, lambda name: name in metrics), "epoch", "epoch", "percent",
@@ -83,12 +89,12 @@ def _names(history: Sequence[Mapping[str, Any]], wanted: Callable[[str], bool]) 
 
 def _curves(
     history: Sequence[Mapping[str, Any]], names: Sequence[str], along: str, x_label: str, y_label: str,
-    description: str, marker: str | None = None, top: float | None = None,
+    description: str, marker: str | None = None, top: float | None = None, scale: float = 1,
 ) -> str:  # fmt: skip
     figure, axes = _axes(x_label, y_label)
     drawn = 0
     for number, name in enumerate(names):
-        points = [(row[along], row[name]) for row in history if along in row and _drawable(row.get(name))]
+        points = [(row[along], scale * row[name]) for row in history if along in row and _drawable(row.get(name))]
         if points:
             color, dash = _SERIES[number % len(_SERIES)], _DASHES[number % len(_DASHES)]
             axes.plot(*zip(*points, strict=True), label=spoken_name(name), color=color, linestyle=dash,

@@ -10,7 +10,7 @@ import pytest
 from reid_core.evaluation import report_figures as figures
 
 HISTORY = [
-    {"stage": "one", "iteration": 5, "epoch": 1, "total_loss": 4.0, "lr": 1e-3},
+    {"stage": "one", "iteration": 5, "epoch": 1, "total_loss": 4.0, "lr": 1e-3, "a_accuracy": 0.125},
     {"stage": "two", "iteration": 10, "epoch": 2, "total_loss": 3.0, "loss_id": 2.0, "lr": 1e-4, "mAP": 10.0},
     {"stage": "two", "iteration": 15, "epoch": 3, "total_loss": float("inf"), "loss_id": 1.0, "mAP": 20, "rank1": 30.0},
 ]
@@ -21,12 +21,13 @@ def all_figures():
         "loss": figures.loss_figure(HISTORY),
         "lr": figures.learning_rate_figure(HISTORY),
         "metric": figures.metric_figure(HISTORY),
+        "accuracy": figures.accuracy_figure(HISTORY),
         "cmc": figures.cmc_figure(np.linspace(0.5, 1, 20)),
         "distance": figures.distance_figure(np.arange(5.0), np.arange(9.0), "cosine"),
     }
 
 
-@pytest.mark.parametrize("name", ["loss", "lr", "metric", "cmc", "distance"])
+@pytest.mark.parametrize("name", ["loss", "lr", "metric", "accuracy", "cmc", "distance"])
 def test_is_an_svg_with_the_pages_colours(name):
     svg = all_figures()[name]
     assert ElementTree.fromstring(svg).tag == "{http://www.w3.org/2000/svg}svg"
@@ -39,12 +40,13 @@ def test_names_what_it_draws():
     texts = {name: re.findall(r"<text[^>]*>([^<]*)</text>", svg) for name, svg in all_figures().items()}
     assert {"total_loss", "loss_id", "one", "two", "step"} <= set(texts["loss"])
     assert {"mAP", "rank-1", "epoch"} <= set(texts["metric"])
+    assert {"percent of the batch", "one", "two"} <= set(texts["accuracy"])
     assert "50.0" in texts["cmc"]
     assert "cosine distance" in texts["distance"]
 
 
 @pytest.mark.parametrize(
-    "draw", [figures.loss_figure, figures.learning_rate_figure, figures.metric_figure]
+    "draw", [figures.loss_figure, figures.learning_rate_figure, figures.metric_figure, figures.accuracy_figure]
 )
 @pytest.mark.parametrize("history", [[], [{"iteration": 1, "epoch": 1, "total_loss": None, "mAP": "x"}], [{"lr": 1.0}]])
 def test_nothing_to_draw_gives_nothing(draw, history):

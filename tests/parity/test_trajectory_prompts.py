@@ -64,7 +64,7 @@ def _image_stage(encoder: str, model, cfg) -> list[dict]:
     for number, y in enumerate(torch.from_numpy(GOLDEN["y"])):
         losses = step.forward_backward({"images": _images(number), "targets": y})
         record = {"loss": float(losses["total_loss"]), "norms": _norms(model, encoder)}
-        records.append({**record, "accuracy": float(step.metrics["image_to_text_accuracy"])})
+        records.append({**record, "accuracy": float(step.metrics["image_to_all_texts_accuracy"])})
         step.apply()
     return records
 
