@@ -47,12 +47,15 @@ class PromptTuning(nn.Module):
 
     def identity_features(self, identities: Tensor) -> Tensor:
         """Text features [U, D] of the batch's distinct identities; each process encodes its share of them."""
-        share = slice(comm.rank(), None, comm.world_size())
-        own = self.text(identities[share])
+        own = self.text(identities[comm.rank() :: comm.world_size()])
+        return self.gather_identities(own, len(identities))
+
+    def gather_identities(self, own: Tensor, number: int) -> Tensor:
+        """Rows of all identities [number, ...], with gradient, from those of each process: every world_size-th."""
         if not comm.is_distributed():
             return own
         gathered = comm.all_gather_with_gradient(own)
-        places = torch.arange(len(identities), device=gathered.device)
+        places = torch.arange(number, device=gathered.device)
         order = torch.cat([places[rank :: comm.world_size()] for rank in range(comm.world_size())])
         return gathered[order.argsort()]
 

@@ -4,6 +4,7 @@ from projects.CLIP_ReID.prompt_stage import PromptTuning, PromptTuningHook
 from reid_core.data.feature_loader import FeatureLoader
 from reid_core.data.loader import build_test_loader
 from reid_core.engine.default_trainer import DefaultTrainer
+from reid_core.engine.hooks import Hook
 from reid_core.engine.stages import Stage
 from reid_core.registry import TRAINER_REGISTRY
 from reid_core.utils import comm
@@ -24,8 +25,12 @@ class CLIPReIDTrainer(DefaultTrainer):
         )
         images = build_test_loader(cfg, self.training_set.images, comm.rank(), comm.world_size())
         hook = PromptTuningHook(loader, images, model.shared_space_features, model.fix_text_features)
-        tuning = PromptTuning(model.text, cfg.CLIP_REID.TEMPERATURE)
-        return self.make_stage("prompts", tuning, loader, solver, stage_hooks=[hook], evaluated=False)
+        tuning, own_hooks = self.build_prompt_tuning()
+        return self.make_stage("prompts", tuning, loader, solver, stage_hooks=[hook, *own_hooks], evaluated=False)
+
+    def build_prompt_tuning(self) -> tuple[PromptTuning, list[Hook]]:
+        """What stage 1 minimises, and the hooks that it needs; a method that adds a loss to it overrides this."""
+        return PromptTuning(self.model.text, self.cfg.CLIP_REID.TEMPERATURE), []
 
     def resume(self) -> None:
         super().resume()

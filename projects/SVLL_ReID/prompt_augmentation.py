@@ -1,9 +1,9 @@
 """Augmented versions of embedded prompts, for self-supervision of the prompts (arXiv 2407.20647).
 
 Each augmentation draws first and applies then, so that what was drawn elsewhere can be applied too. Draws come from
-the generator passed in, on the device where it lives, and always for all L positions: prompts that are cut at `length`
-tokens are augmented with the same numbers as whole ones. A generator on the CPU draws the same on every machine; one
-on the prompts' device is faster. Either is resumed by its get_state and set_state.
+the generator passed in, on the device where it lives; for what is cut off at `length` tokens nothing is drawn that the
+rest does not depend on. A generator on the CPU draws the same on every machine; one on the prompts' device is faster.
+Either is resumed by its get_state and set_state.
 """
 
 import torch
@@ -19,7 +19,8 @@ reaches the prompts. All raise ValueError if the scale is outside [0, 1]."""
 @PROMPT_AUGMENTATION_REGISTRY.register()
 def mask(prompts: Tensor, scale: float, generator: torch.Generator, length: int | None = None) -> Tensor:
     """Sets every scalar to 0 with probability `scale`. [U, L, W] float -> [U, length, W]."""
-    return apply_mask(prompts[:, :length], draw_mask(prompts.shape, scale, generator))
+    prompts = prompts[:, :length]  # what happens to one scalar tells nothing about another
+    return apply_mask(prompts, draw_mask(prompts.shape, scale, generator))
 
 
 @PROMPT_AUGMENTATION_REGISTRY.register()

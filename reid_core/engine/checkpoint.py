@@ -127,7 +127,8 @@ def load_model(model: nn.Module, checkpoint: dict, path: str | Path, label_map: 
 
     What belongs to training identities (`model.identity_bound`) is left out where the model has no place for it, or
     has other identities: another number, or with `label_map` other ones. What only an early stage of training needs
-    (`model.temporary`) may be missing on either side. Position tables of another input size are resized by the
+    (`model.temporary`) may be missing on either side, what only training needs (`model.training_only`) in the model.
+    Position tables of another input size are resized by the
     submodules that have `adapt_state_dict`. Anything else that differs raises CheckpointError, and the model is
     unchanged.
     """
@@ -140,8 +141,9 @@ def load_model(model: nn.Module, checkpoint: dict, path: str | Path, label_map: 
             notes += said
     own = model.state_dict()
     temporary = tuple(getattr(model, "temporary", ())) or ("\0",)
-    if not any(key.startswith(temporary) for key in own):
-        state = {key: value for key, value in state.items() if not key.startswith(temporary)}
+    for part in (*temporary, *getattr(model, "training_only", ())):
+        if not any(key.startswith(part) for key in own):
+            state = {key: value for key, value in state.items() if not key.startswith(part)}
     lacks_temporary = not any(key.startswith(temporary) for key in state)
     left_out = _drop_identities(model, state, own, checkpoint.get("data", {}), label_map)
     if left_out:

@@ -200,13 +200,25 @@ def evaluate_only(cfg: CfgNode) -> dict[str, dict]:
     content = checkpoints.read_checkpoint(cfg.MODEL.WEIGHTS) if cfg.MODEL.WEIGHTS else None
     if content is None:
         get_logger().warning("MODEL.WEIGHTS is empty: the model is evaluated as it starts, untrained for ReID.")
-    data = content["data"] if content else {}
-    model_cfg = _without_pretrained(cfg) if content else cfg
-    model = build_model(model_cfg, device, 0, data.get("num_cameras", 1), data.get("num_views", 1))
-    if content:
-        _report(checkpoints.load_model(model, content, cfg.MODEL.WEIGHTS))
-    uses_side_information = cfg.TEST.SIDE_INFORMATION and content is not None
-    return TestSets(cfg, datasets, data.get("camera_offsets", {}), uses_side_information).evaluate(model)
+    if content is None:
+        return TestSets(cfg, datasets, {}, side_information=False).evaluate(build_model(cfg, device, 0, 1, 1))
+    model = build_trained(cfg, content, cfg.MODEL.WEIGHTS, device)
+    offsets = content["data"].get("camera_offsets", {})
+    return TestSets(cfg, datasets, offsets, cfg.TEST.SIDE_INFORMATION).evaluate(model)
+
+
+def build_trained(
+    cfg: CfgNode, content: dict, path: str | Path, device: torch.device, num_identities: int = 0
+) -> MetaArchitecture:
+    """The model of the config with the weights of a checkpoint's content; `path` names it in messages.
+
+    num_identities: 0 leaves out what belongs to the training identities.
+    """
+    data = content["data"]
+    cameras, views = data.get("num_cameras", 1), data.get("num_views", 1)
+    model = build_model(_without_pretrained(cfg), device, num_identities, cameras, views)
+    _report(checkpoints.load_model(model, content, path))
+    return model
 
 
 def resolve_device(setting: str) -> torch.device:

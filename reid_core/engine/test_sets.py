@@ -85,13 +85,14 @@ class TestSets:
         results = {}
         for name, dataset in self.datasets.items():
             features = [
-                encode(model, self._batches(name, records))
+                encode(model, self.batches(name, records))
                 for records in (dataset.query, dataset.gallery)
             ]
             results[name] = self.evaluators[name].evaluate(*features)
         return results
 
-    def _batches(self, name: str, records: Sequence[ReIDImage]) -> Iterator[Batch]:
+    def batches(self, name: str, records: Sequence[ReIDImage]) -> Iterator[Batch]:
+        """Test batches of records of the dataset `name`, this process's share, with cameras that the model knows."""
         offset = self.camera_offsets.get(name)
         for batch in build_test_loader(self.cfg, records, comm.rank(), comm.world_size()):
             if offset is None:

@@ -64,12 +64,20 @@ class PromptedTextEncoder(nn.Module):
             self._prefix = self.encoder.encode_prefix(self.prompts.prefix)
         return self.encoder.encode_behind(self.prompts.behind_prefix(identities), self._prefix)
 
+    @property
+    def num_read_tokens(self) -> int:
+        """How many tokens of a prompt, from its first on, can reach its feature."""
+        return self.prompts.end + 1 if self.encoder.reads_end_causally else self.encoder.context_length
+
     def encode(self, prompts: Tensor) -> Tensor:
-        """Features [B, D] of embedded prompts [B, L, width], read where the template ends; any of their tokens may
-        have been changed, so nothing is known beforehand, but tokens behind the end are still not computed."""
+        """Features [B, D] of embedded prompts [B, n, width], read where the template ends.
+
+        Any of their tokens may have been changed, so nothing is known beforehand; of the n tokens, `num_read_tokens` or
+        more, those behind are not computed.
+        """
         if not self.encoder.reads_end_causally:
             return self.encoder(prompts, self.prompts.end)
-        return self.encoder.encode_behind(prompts[:, : self.prompts.end + 1])
+        return self.encoder.encode_behind(prompts[:, : self.num_read_tokens])
 
     @torch.no_grad()
     def all_features(self, batch_size: int = 256) -> Tensor:

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from reid_core.modeling.clip import (
     AdaptedModifiedResNet,
     AdaptedVisionTransformer,
+    AttentionMaps,
     ImageTokens,
+    attention_maps,
     build_image_tower,
     load_clip_weights,
     resize_positions,
@@ -97,7 +99,7 @@ class CLIPImageBackbone(nn.Module):
 
     def forward(self, images: Tensor, camids: Tensor | None = None, viewids: Tensor | None = None) -> ImageFeatures:
         """images: float [B, 3, H, W], normalised. camids, viewids: int64 [B], used by the side information embedding;
-        without them it is left out, as for images of unknown cameras.
+        without them it is left out, and for single images of unknown camera or viewpoint where the number is -1.
 
         Raises ValueError for another image size, for numbers outside of the table (checked on the CPU only: on another
         device that would wait for it), and if only one of the two numbers that the table needs is given.
@@ -109,6 +111,12 @@ class CLIPImageBackbone(nn.Module):
     ) -> ImageTokens:
         """As `forward`, with the features at every position."""
         return self.visual.forward_tokens(images, *self._class_offset(camids, viewids))
+
+    def forward_attention(
+        self, images: Tensor, camids: Tensor | None = None, viewids: Tensor | None = None
+    ) -> AttentionMaps:
+        """Where the feature's token looks, as maps [B, h, w] (see `attention_maps`); in evaluation mode only."""
+        return attention_maps(self.visual, images, *self._class_offset(camids, viewids))
 
     def adapt_state_dict(self, state: Mapping[str, Tensor], prefix: str = "") -> tuple[dict[str, Tensor], list[str]]:
         """A copy of `state` that loads strictly into this backbone, and notes on what was changed.
@@ -170,21 +178,22 @@ class CLIPImageBackbone(nn.Module):
             return ()
         if len(given) < len(parts):
             raise ValueError(f"Side information needs camids and viewids, or neither; got {given[0]} alone.")
-        rows = torch.zeros_like(parts[0][1])
+        rows, known = torch.zeros_like(parts[0][1]), torch.ones_like(parts[0][1], dtype=torch.bool)
         for name, numbers, count in parts:
             _check_numbers(name, numbers, count)
-            rows = rows * count + numbers
-        return (self.sie_coefficient * self.cv_embed[rows.to(self.cv_embed.device)],)
+            rows, known = rows * count + numbers.clamp(min=0), known & (numbers >= 0)
+        rows, known = rows.to(self.cv_embed.device), known.to(self.cv_embed.device)
+        return (self.sie_coefficient * self.cv_embed[rows] * known[:, None],)
 
 
 def _check_numbers(name: str, numbers: Tensor, count: int) -> None:
     if numbers.device.type != "cpu" or not numbers.numel():
         return
-    wrong = numbers[(numbers < 0) | (numbers >= count)]
+    wrong = numbers[(numbers < -1) | (numbers >= count)]
     if wrong.numel():
         raise ValueError(
-            f"{name} holds {int(wrong[0])}, but the side information table was built for 0 to {count - 1}; pass no "
-            f"{name} for images from elsewhere."
+            f"{name} holds {int(wrong[0])}, but the side information table was built for 0 to {count - 1}; pass -1, "
+            f"or no {name}, for images from elsewhere."
         )
 
 

@@ -1,6 +1,7 @@
 """CLIP over open_clip: the only package that imports it. Everything else of the toolkit asks here."""
 
 import reid_core.utils.torchvision_import  # noqa: F401  # before open_clip, which imports torchvision
+from reid_core.modeling.clip.attention import AttentionMaps, attention_maps
 from reid_core.modeling.clip.blocks import KeysAndValues
 from reid_core.modeling.clip.features import FeatureWidths, ImageTokens
 from reid_core.modeling.clip.model import build_image_tower, parameter_shapes, read_architecture
@@ -14,11 +15,13 @@ from reid_core.modeling.clip.weights import load_clip_weights
 __all__ = [
     "AdaptedModifiedResNet",
     "AdaptedVisionTransformer",
+    "AttentionMaps",
     "CLIPTextEncoder",
     "FeatureWidths",
     "ImageTokens",
     "KeysAndValues",
     "TokenizedTemplate",
+    "attention_maps",
     "build_image_tower",
     "build_text_encoder",
     "build_tokenizer",

@@ -48,6 +48,20 @@ def run_causal_block(
     return _finish(block, tokens, read, query, key, value, mask), own
 
 
+def attention_weights(block: nn.Module, tokens: Tensor, read: slice | None = None) -> Tensor:
+    """What the tokens `read` (all without it) attend to in a block, float32 [B, heads, n, N]; each row sums to 1.
+
+    tokens: [B, N, D], those that enter the block. Raises ValueError for open_clip's blocks with more norms inside.
+    """
+    if not isinstance(block, ResidualAttentionBlock):
+        raise ValueError(
+            f"The attention of a {type(block).__name__} cannot be read: it scales or norms inside of its attention. "
+            "Choose an architecture without qk_norm, scaled cosine attention and their like."
+        )
+    query, key, _ = _project(block.attn, block.ln_1(tokens), read)
+    return (query.float() * query.shape[-1] ** -0.5 @ key.float().transpose(2, 3)).softmax(dim=-1)
+
+
 def _finish(
     block: ResidualAttentionBlock,
     tokens: Tensor,

@@ -60,6 +60,12 @@ class AdaptedModifiedResNet(nn.Module):
         pooled = self._attention_pool(layer4, first_only=False)
         return ImageTokens(layer3.flatten(2).transpose(1, 2), layer4.flatten(2).transpose(1, 2), pooled)
 
+    def pool_weights(self, images: Tensor) -> Tensor:
+        """What the attention pool's first token attends to, float32 [B, heads, 1 + h*w]; each row sums to 1."""
+        _, layer4 = self._maps(images)
+        query, key, _ = self._pool_projections(layer4, first_only=True)
+        return (query.float() * query.shape[-1] ** -0.5 @ key.float().transpose(2, 3)).softmax(dim=-1)[:, :, 0]
+
     def _maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
         check_input_size(images, self.input_size)
         hidden = images
@@ -70,6 +76,11 @@ class AdaptedModifiedResNet(nn.Module):
 
     def _attention_pool(self, feature_map: Tensor, first_only: bool) -> Tensor:
         """Attention over the map's mean (the first token) and its positions, [B, 1 or 1 + h*w, projected width]."""
+        mixed = F.scaled_dot_product_attention(*self._pool_projections(feature_map, first_only))
+        return self.attnpool.c_proj(mixed.transpose(1, 2).flatten(2))
+
+    def _pool_projections(self, feature_map: Tensor, first_only: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries of the first token or all, keys and values of all: [B, heads, 1 or 1 + h*w, d]."""
         pool = self.attnpool
         tokens = feature_map.flatten(2).transpose(1, 2)
         tokens = torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1)
@@ -79,8 +90,7 @@ class AdaptedModifiedResNet(nn.Module):
             projected.unflatten(2, (pool.num_heads, -1)).transpose(1, 2)
             for projected in (query, pool.k_proj(tokens), pool.v_proj(tokens))
         )
-        mixed = F.scaled_dot_product_attention(query, key, value)
-        return pool.c_proj(mixed.transpose(1, 2).flatten(2))
+        return query, key, value
 
 
 def _map_side(pixels: int) -> int:

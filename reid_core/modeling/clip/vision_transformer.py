@@ -1,6 +1,7 @@
 """open_clip's vision transformer with rectangular input, overlapping patches and features at the class token."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -78,6 +79,14 @@ class AdaptedVisionTransformer(nn.Module):
         penultimate = self._run_blocks(self._embed(images, class_offset), self.transformer.resblocks[:-1])
         last = self.ln_post(self._run_block(self.transformer.resblocks[-1], penultimate))
         return ImageTokens(penultimate, last, last @ self.proj)
+
+    def block_inputs(self, images: Tensor, class_offset: Tensor | None = None) -> Iterator[tuple[nn.Module, Tensor]]:
+        """Every block in order with the tokens that enter it, [B, 1 + h*w, width]: what they attend to follows."""
+        tokens, blocks = self._embed(images, class_offset), self.transformer.resblocks
+        yield blocks[0], tokens
+        for before, block in pairwise(blocks):
+            tokens = self._run_block(before, tokens)
+            yield block, tokens
 
     def _embed(self, images: Tensor, class_offset: Tensor | None) -> Tensor:
         """Tokens [B, 1 + h*w, width] after the first norm."""

@@ -8,7 +8,9 @@ from reid_core.modeling.losses.contrastive import full_precision
 from reid_core.utils import comm
 
 
-def simclr_loss(first: Tensor, second: Tensor, temperature: float, equal: bool = False) -> Tensor:
+def simclr_loss(
+    first: Tensor, second: Tensor, temperature: float, equal: bool = False, gather: bool = True
+) -> Tensor:
     """NT-Xent (Chen et al. 2020, section 2.1): each row must find its other view among all other rows of both views.
 
     first, second: [B, D] float, row i of both from the same item; L2-normalised here. Returns the mean over both
@@ -17,6 +19,7 @@ def simclr_loss(first: Tensor, second: Tensor, temperature: float, equal: bool =
     With several processes, rows of all of them are the negatives, and every process returns the loss of the global
     batch. Each also differentiates it for all rows, so gradients averaged over processes, not summed, are those of
     the global batch in one process. equal: all processes hold the same number of rows (the device is not waited for).
+    gather: False where every process passes the rows of the global batch already.
     Raises ValueError if the temperature is not positive or the shapes differ.
     """
     if temperature <= 0:
@@ -24,7 +27,7 @@ def simclr_loss(first: Tensor, second: Tensor, temperature: float, equal: bool =
     _check_shapes(2, first=first, second=second)
     with torch.autocast(first.device.type, enabled=False):  # 16-bit cosines over 0.1 are too coarse
         views = torch.stack([_unit(first), _unit(second)], dim=1)  # [B, 2, D]: both travel together
-        views = comm.all_gather_with_gradient(views, equal)
+        views = comm.all_gather_with_gradient(views, equal) if gather else views
         rows = views.transpose(0, 1).flatten(0, 1)  # [2N, D]: all first views, then all second views
         logits = (rows @ rows.T / temperature).fill_diagonal_(float("-inf"))
     if not len(rows):

@@ -23,6 +23,10 @@ class MetaArchitecture(nn.Module):
     """Leading parts of the names of what only an early stage of training needs (a text encoder). The last stage does
     not train them, and a checkpoint need not hold them."""
 
+    training_only: tuple[str, ...] = ()
+    """Leading parts of the names of what the test features do not need (a projector of a self-supervised loss). A model
+    built for evaluation has none of them, and a checkpoint's are left out there."""
+
     def __init__(self, pixel_mean: Sequence[float], pixel_std: Sequence[float]):
         super().__init__()
         shape = (1, 3, 1, 1)

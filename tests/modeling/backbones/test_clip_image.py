@@ -5,7 +5,7 @@ import torch
 
 from reid_core.config import get_cfg
 from reid_core.modeling.backbones import CLIPImageBackbone
-from reid_core.modeling.clip import build_image_tower, resize_positions
+from reid_core.modeling.clip import attention_maps, build_image_tower, resize_positions
 from reid_core.registry import BACKBONE_REGISTRY
 from tests.paths import ROOT
 
@@ -72,6 +72,16 @@ def test_pretrained_weights_are_resized(tmp_path, images):
     assert all(value.is_leaf and value.requires_grad for value in backbone.parameters())
 
 
+def test_attention_depends_on_side_information(images):
+    backbone = small(num_cameras=3).eval()
+    torch.nn.init.normal_(backbone.cv_embed)
+    found, without = backbone.forward_attention(images, torch.tensor([0, 1, 2])), backbone.forward_attention(images)
+    assert found.rollout.shape == found.last.shape == (3, *backbone.visual.grid)
+    expected = attention_maps(backbone.visual, images, backbone.cv_embed)
+    assert torch.equal(found.rollout, expected.rollout) and torch.equal(found.last, expected.last)
+    assert not torch.allclose(found.rollout, without.rollout, atol=1e-4)
+
+
 def test_the_resnet_as_a_backbone(tmp_path, images):
     torch.save(build_image_tower(RESNET).state_dict(), tmp_path / "tower.pt")
     backbone = small(RESNET, pretrained=str(tmp_path / "tower.pt"))
@@ -117,13 +127,24 @@ def test_without_cameras_side_information_is_left_out(images):
         assert torch.equal(found, expected)
 
 
+def test_single_images_of_unknown_camera_or_view_have_no_side_information(images):
+    backbone = small(num_cameras=4, num_views=2)
+    camids, viewids = torch.tensor([3, -1, 2]), torch.tensor([1, 1, -1])
+    mixed, plain = backbone(images, camids, viewids), backbone(images)
+    known = backbone(images, camids.clamp(min=0), viewids.clamp(min=0))
+    for found, without, expected in zip(mixed, plain, known, strict=True):
+        torch.testing.assert_close(found[0], expected[0])
+        torch.testing.assert_close(found[1:], without[1:])
+        assert not torch.allclose(expected[1:], without[1:])
+
+
 def test_side_information_errors(images):
     backbone = small(num_cameras=4, num_views=2)
     numbers = torch.tensor([0, 1, 0])
     with pytest.raises(ValueError, match="camids holds 4, .* 0 to 3"):
         backbone(images, torch.tensor([0, 4, 1]), numbers)
-    with pytest.raises(ValueError, match="viewids holds -1, .* 0 to 1"):
-        backbone(images, numbers, torch.tensor([0, -1, 1]))
+    with pytest.raises(ValueError, match="viewids holds -2, .* 0 to 1; pass -1"):
+        backbone(images, numbers, torch.tensor([0, -2, 1]))
     with pytest.raises(ValueError, match="camids and viewids, or neither; got camids alone"):
         backbone(images, camids=numbers)
 

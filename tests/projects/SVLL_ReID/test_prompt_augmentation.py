@@ -25,7 +25,7 @@ def augment(name, *arguments, **options):
     return augmentation.PROMPT_AUGMENTATION_REGISTRY.get(name)(*arguments, **options)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["swap", "mix"])  # what mask does to a scalar depends on no other
 @pytest.mark.parametrize("length", [1, 4, 10])
 def test_cut_prompts_are_the_beginning_of_whole_ones(name, length):
     first, second = generator(), generator()

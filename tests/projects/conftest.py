@@ -1,4 +1,4 @@
-"""Runs of the two-stage method that take a second."""
+"""Runs of the two-stage methods that take a second."""
 
 import pytest
 
@@ -6,13 +6,13 @@ from reid_core.projects import load_config
 from reid_core.registry import TRAINER_REGISTRY
 from tests.paths import ROOT
 
-CONFIGS = ROOT / "projects" / "CLIP_ReID" / "configs"
+PROJECTS = ROOT / "projects"
 
 
 @pytest.fixture(scope="session")
 def prompts_config() -> str:
     """The method's config for Market-1501 and the ViT."""
-    return str(CONFIGS / "market_vit.yml")
+    return str(PROJECTS / "CLIP_ReID" / "configs" / "market_vit.yml")
 
 
 @pytest.fixture
@@ -40,6 +40,34 @@ def prompts_trainer(prompts_config, prompts_run):
 
     def make(**more: object):
         cfg = load_config(prompts_config, prompts_run(**more))
+        return TRAINER_REGISTRY.get(cfg.TRAINER)(cfg)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def self_supervised_config() -> str:
+    """The config for Market-1501 of the method with self-supervision."""
+    return str(PROJECTS / "SVLL_ReID" / "configs" / "market.yml")
+
+
+@pytest.fixture
+def self_supervised_run(prompts_run):
+    """The same as prompts_run, with small projectors."""
+
+    def words(**more: object) -> list[str]:
+        widths = {"SVLL__PROJECTOR_HIDDEN_WIDTH": 32, "SVLL__PROJECTOR_OUTPUT_WIDTH": 8}
+        return prompts_run(**{**widths, **more})
+
+    return words
+
+
+@pytest.fixture
+def self_supervised_trainer(self_supervised_config, self_supervised_run):
+    """self_supervised_trainer(**more) -> the trainer of such a run, before its first step."""
+
+    def make(**more: object):
+        cfg = load_config(self_supervised_config, self_supervised_run(**more))
         return TRAINER_REGISTRY.get(cfg.TRAINER)(cfg)
 
     return make
