@@ -53,6 +53,7 @@ class DefaultTrainer(Trainer):
             get_logger().info("%s", dataset)
         self.model = self.build_model()
         self.test_sets.check_side_information(self.model)  # now, not after the first epochs
+        self._warn_about_untrained_side_information()
         if cfg.MODEL.WEIGHTS:
             _load(self.model, cfg.MODEL.WEIGHTS, self.training_set.label_map)
         super().__init__(self.model, self.build_stages(), self.build_hooks())
@@ -64,6 +65,18 @@ class DefaultTrainer(Trainer):
         if cfg.MODEL.WEIGHTS and not META_ARCHITECTURE_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE).temporary:
             cfg = _without_pretrained(cfg)
         return build_model(cfg, self.device, data.num_identities, data.num_cameras, data.num_views)
+
+    def _warn_about_untrained_side_information(self) -> None:
+        """Cameras of test images alone have embeddings too, which nothing trains."""
+        data = self.training_set
+        columns = (("cameras", data.camids, data.num_cameras), ("viewpoints", data.viewids, data.num_views))
+        for used, (what, numbers, count) in zip(self.model.side_information, columns, strict=True):
+            trained = len(numbers.unique())
+            if used and trained < count:
+                get_logger().warning(
+                    f"{count - trained} of {count} {what} are in no training image: their side information stays as "
+                    "it was initialised. Consider switching it off."
+                )
 
     def build_stages(self) -> list[Stage]:
         """One stage, configured by SOLVER. A method with several puts its own, from `make_stage`, before it."""

@@ -139,3 +139,42 @@ def test_a_full_disk_leaves_the_old_checkpoint(saved):
     assert path.read_bytes() == before
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
     load_model(Model(), read_checkpoint(path), path)
+
+
+class StagedModel(Model):
+    """Needs `early` in its first stage alone, and `extra` in training alone."""
+
+    temporary = ("early.",)
+    training_only = ("extra.",)
+
+    def __init__(self, early=True, extra=True):
+        super().__init__()
+        self.early = nn.Linear(2, 2) if early else None
+        self.extra = nn.Linear(2, 2) if extra else None
+
+
+@pytest.mark.parametrize("saved_early", [True, False])
+@pytest.mark.parametrize("own_early", [True, False])
+def test_what_an_early_stage_needs_may_be_missing_on_either_side(tmp_path, saved_early, own_early):
+    source, target = StagedModel(saved_early), StagedModel(own_early)
+    before = target.early.weight.clone() if own_early else None
+    report = load_model(target, _content(source), tmp_path, ["a", "b", "c"])
+    assert report.lacks_temporary == (own_early and not saved_early)
+    assert report.notes == []
+    assert torch.equal(target.body.weight, source.body.weight)
+    if own_early:
+        assert torch.equal(target.early.weight, source.early.weight if saved_early else before)
+
+
+def test_half_of_what_an_early_stage_needs_is_refused(tmp_path):
+    content = _content(StagedModel())
+    content["model"] = {key: value for key, value in content["model"].items() if key != "early.bias"}
+    with pytest.raises(CheckpointError, match=r"lacks 1 tensors \(early.bias\)"):
+        load_model(StagedModel(), content, tmp_path)
+
+
+def test_what_only_training_needs_is_left_out_by_a_model_without_it_and_missed_by_one_with_it(tmp_path):
+    target = StagedModel(extra=False)
+    load_model(target, _content(StagedModel()), tmp_path)
+    with pytest.raises(CheckpointError, match=r"lacks 2 tensors \(extra.weight, extra.bias\)"):
+        load_model(StagedModel(), _content(StagedModel(extra=False)), tmp_path)

@@ -56,6 +56,16 @@ def test_per_query_results_on_request(trained, market_config, small_run, tmp_pat
     assert len(kept["AP"]) == 4
 
 
+def test_cameras_without_training_images_are_a_warning(market_config, small_run, tmp_path, capsys):
+    data = write_small_market(tmp_path / "other")
+    folder = data / "Market-1501-v15.09.15" / "bounding_box_test"
+    picture = sorted(folder.iterdir())[0]
+    picture.rename(folder / picture.name.replace("_c1", "_c7").replace("_c2", "_c7"))
+    words = small_run(MODEL__BACKBONE__SIE_CAMERA=True, DATASETS__ROOT=data, SOLVER__MAX_EPOCHS=1)
+    assert main(["--config-file", market_config, *words]) == 0
+    assert "5 of 7 cameras are in no training image" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_test_set_with_more_cameras_than_side_information_has(market_config, small_run, tmp_path, capsys):
     words = {"MODEL__BACKBONE__SIE_CAMERA": True}
     assert main(["--config-file", market_config, *small_run(**words)]) == 0

@@ -166,3 +166,21 @@ def test_buffers_are_left_alone_in_one_process():
     before = norm.running_mean.clone()
     synchronise_buffers(norm)
     assert torch.equal(norm.running_mean, before)
+
+
+def test_metrics_are_kept_beside_the_losses_and_not_minimised():
+    class Measured(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(()))
+
+        def forward(self, batch):
+            return {"loss_a": 2 * self.weight, "metric/share": 100 * self.weight}
+
+    model = Measured()
+    step = TrainStep(model, torch.optim.SGD(model.parameters(), lr=0.1), CPU)
+    losses = step.forward_backward({})
+    assert {name: float(value) for name, value in losses.items()} == {"loss_a": 2.0, "total_loss": 2.0}
+    assert {name: float(value) for name, value in step.metrics.items()} == {"share": 100.0}
+    assert not step.metrics["share"].requires_grad
+    assert float(model.weight.grad) == 2.0

@@ -1,4 +1,4 @@
-"""kill -9 at random moments, twenty times: always a loadable checkpoint, always the same end."""
+"""kill -9 at random moments, again and again: always a loadable checkpoint, always the same end."""
 
 import multiprocessing
 import random
@@ -9,8 +9,7 @@ import torch
 
 from reid_core.engine.checkpoint import list_checkpoints, read_checkpoint
 from reid_core.engine.launch import main
-
-KILLS = 20
+from tests.paths import ROOT
 
 
 def _run(arguments: list[str]) -> None:
@@ -32,6 +31,16 @@ def _end(folder):
 
 
 def test_twenty_kills(market_config, small_run, tmp_path):
+    _kill_again_and_again(market_config, small_run, tmp_path, 20)
+
+
+def test_kills_in_both_stages_of_a_method_with_two(small_run, tmp_path):
+    config = str(ROOT / "projects" / "CLIP_ReID" / "configs" / "market_vit.yml")
+    more = {"STAGES__PROMPTS__SOLVER__MAX_EPOCHS": 8, "STAGES__PROMPTS__BATCH_SIZE": 2}
+    _kill_again_and_again(config, lambda **keys: small_run(**more, **keys), tmp_path, 8)
+
+
+def _kill_again_and_again(config, words, tmp_path, number):
     common = {
         "SOLVER__MAX_EPOCHS": 3,
         "SOLVER__ITERATIONS_PER_EPOCH": 15,
@@ -40,18 +49,18 @@ def test_twenty_kills(market_config, small_run, tmp_path):
         "TEST__PERIOD": 1,
     }
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    reference = _start(["--config-file", market_config, *small_run(**common, OUTPUT_DIR=whole)])
+    reference = _start(["--config-file", config, *words(**common, OUTPUT_DIR=whole)])
     began = time.monotonic()
     reference.join()
     length = time.monotonic() - began
     assert reference.exitcode == 0
     expected = _end(whole)
 
-    arguments = ["--config-file", market_config, "--resume", *small_run(**common, OUTPUT_DIR=parts)]
+    arguments = ["--config-file", config, "--resume", *words(**common, OUTPUT_DIR=parts)]
     moments, kills, ends = random.Random(20241), 0, 0
-    while kills < KILLS or ends == 0:
+    while kills < number or ends == 0:
         process = _start(arguments)
-        process.join(timeout=moments.uniform(0.02, 0.6) * length if kills < KILLS else None)
+        process.join(timeout=moments.uniform(0.02, 0.6) * length if kills < number else None)
         if process.is_alive():
             process.kill()
             process.join()
@@ -66,5 +75,5 @@ def test_twenty_kills(market_config, small_run, tmp_path):
         assert all(torch.equal(value, expected[key]) for key, value in ours.items())
         assert not list(parts.glob(".*"))
         ends += 1
-        if kills < KILLS:
+        if kills < number:
             shutil.rmtree(parts)

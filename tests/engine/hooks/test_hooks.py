@@ -1,8 +1,10 @@
 """The hooks one by one, on a trainer whose model is one layer."""
 
+import gc
 import json
 import signal
 import threading
+import weakref
 from pathlib import Path
 
 import pytest
@@ -271,3 +273,53 @@ def test_timer_counts_down_to_the_end():
     assert len(estimates) == 7
     assert estimates[-1] == 0
     assert all(row["data_seconds"] <= row["seconds_per_iteration"] for row in seen if "data_seconds" in row)
+
+
+def test_a_stage_that_is_not_evaluated():
+    seen = []
+    hook = hooks.EvaluationHook(lambda: seen.append(trainer.stage.name) or {"mAP": 1.0}, period=1)
+    trainer = make_trainer(hook, epochs=2, stages=2)
+    trainer.stages[0].evaluated = False
+    trainer.train()
+    assert seen == ["stage1", "stage1"]
+
+
+def test_a_finished_stage_lets_go_of_what_it_held():
+    trainer = make_trainer(epochs=1, stages=3)
+    held = [weakref.ref(stage.step.optimizer) for stage in trainer.stages]
+    seen = []
+
+    class Look(hooks.Hook):
+        def before_stage(self):
+            gc.collect()
+            seen.append([reference() is not None for reference in held])
+
+    trainer.register_hook(Look())
+    trainer.train()
+    assert seen == [[True, True, True], [False, True, True], [False, False, True]]
+    assert trainer.stage.step is not None  # the last one's stays, for whoever looks at the run afterwards
+
+
+def test_a_run_resumed_in_a_later_stage_frees_the_earlier_ones():
+    first = make_trainer(epochs=1, stages=3)
+    first.train()
+    state = {**first.state_dict(), "stage": "stage2"}
+    second = make_trainer(epochs=1, stages=3)
+    second.load_state_dict(state)
+    assert [stage.step is None for stage in second.stages] == [True, True, False]
+    with pytest.raises(ValueError, match="in stage 'stage9'; this run has stage0, stage1"):
+        make_trainer(stages=2).load_state_dict({**state, "stage": "stage9"})
+
+
+def test_the_estimate_of_a_stage_is_its_own():
+    timer = hooks.IterationTimer()
+    trainer = make_trainer(timer, epochs=1, loader=Loader(9), stages=2)
+    counts = []
+
+    class Count(hooks.Hook):
+        def before_epoch(self):
+            counts.append(timer._steps)
+
+    trainer.register_hook(Count())
+    trainer.train()
+    assert counts == [0, 0]
