@@ -104,7 +104,7 @@ def _curves(
         return ""
     axes.set_ylim(bottom=0, top=top)
     axes.ticklabel_format(axis="y", scilimits=(-2, 5))
-    axes.yaxis.get_offset_text().set_color(_TEXT)
+    axes.yaxis.get_offset_text().set(color=_TEXT, x=-0.12)  # beside the names of the stages
     axes.xaxis.get_major_locator().set_params(integer=True)
     _mark_stages(axes, history, along)
     if drawn > 1:
@@ -146,7 +146,8 @@ def _axes(x_label: str, y_label: str) -> tuple[Figure, Axes]:
 
 
 def _legend(axes: Axes) -> None:
-    axes.legend(frameon=False, fontsize=9, labelcolor=_TEXT)
+    """Below the plot, where it hides no curve."""
+    axes.figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9, labelcolor=_TEXT)
 
 
 def _svg(figure: Figure, description: str) -> str:
