@@ -1,17 +1,20 @@
 """Both stages as runs: what trains when, what is kept, and that a run stopped anywhere ends as if it had not been."""
 
 import gc
+import json
 import signal
 import weakref
 
 import pytest
 import torch
 
+from reid_core.data.rendering import RenderingOptions, render_dataset
 from reid_core.engine.checkpoint import list_checkpoints, read_checkpoint
 from reid_core.engine.hooks.interrupt import Interrupted
 from reid_core.engine.launch import main
 from reid_core.utils.writers import read_json_lines
 from tests.conftest import write_small_clip, write_small_market
+from tests.paths import ROOT
 from tests.projects.runs import At, assert_same_end, copy_of, end_of, float64_run, in_two_processes, train
 
 
@@ -198,3 +201,32 @@ def test_another_tower_size_is_read_from_the_model(prompts_trainer, tmp_path):
     clip = write_small_clip(tmp_path / "wide.json", width=48)
     trainer = prompts_trainer(MODEL__BACKBONE__ARCHITECTURE=clip, CLIP_REID__TEMPLATE="A X X dog.")
     assert trainer.model.text.prompts.table.shape == (6, 2, 16)
+
+
+def test_a_resnet_trains_in_both_stages(prompts_run, tmp_path):
+    config = str(ROOT / "projects" / "CLIP_ReID" / "configs" / "market_rn50.yml")
+    words = prompts_run(MODEL__BACKBONE__ARCHITECTURE=ROOT / "configs" / "clip" / "tiny_rn.json")
+    assert main(["--config-file", config, *words]) == 0
+    rows = read_json_lines(tmp_path / "run" / "metrics.jsonl")
+    assert {row["stage"] for row in rows} == {"prompts", "train"}
+
+
+def test_the_baseline_has_one_stage_and_no_text(prompts_run, tmp_path):
+    config = str(ROOT / "projects" / "CLIP_ReID" / "configs" / "market_vit_baseline.yml")
+    assert main(["--config-file", config, *prompts_run()]) == 0
+    assert not any(name.startswith("text") for name in end_of(tmp_path / "run")["model"])
+    rows = read_json_lines(tmp_path / "run" / "metrics.jsonl")
+    assert {row["stage"] for row in rows} == {"train"}
+    assert not any("loss_image_to_text" in row for row in rows)
+
+
+def test_vehicles_by_their_own_protocol(prompts_run, tmp_path):
+    """VehicleID, rendered: stage 1 says "vehicle", and the result is a mean over random galleries."""
+    size = {"train_identities": 6, "test_identities": 5, "cameras": 3, "cameras_per_identity": 2}
+    options = RenderingOptions(layout="vehicleid", height=64, width=64, images_per_camera=2, **size)
+    render_dataset(tmp_path, options)
+    config = str(ROOT / "projects" / "CLIP_ReID" / "configs" / "vehicleid_vit.yml")
+    words = prompts_run(DATASETS__ROOT=tmp_path, INPUT__SIZE_TRAIN="[64, 64]", INPUT__SIZE_TEST="[64, 64]")
+    assert main(["--config-file", config, *words]) == 0
+    results = json.loads((tmp_path / "run" / "metrics.json").read_text())["VehicleID"]
+    assert {"mAP", "mAP_std", "rank1", "rank1_std"} <= set(results)
