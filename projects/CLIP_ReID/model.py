@@ -52,7 +52,7 @@ class CLIPReID(Baseline):
 
     def shared_space_features(self, batch: Batch) -> Tensor:
         """What stage 1 compares with texts: projected features [B, D], not normalised, without side information."""
-        return self.backbone(self.normalise(batch["images"])).projected
+        return self.backbone(self.images(batch)).projected
 
     def fix_text_features(self) -> None:
         """Compute the text features of all identities from the prompts as they are, and drop the text side."""

@@ -66,8 +66,7 @@ class PrototypeContrastiveCLIP(MetaArchitecture):
 
     def features(self, batch: Batch) -> Tensor:
         """v, float [B, D], not normalised."""
-        images = self.normalise(batch["images"])
-        return self.heads(self.backbone(images, batch.get("camids"), batch.get("viewids")))
+        return self.heads(self.backbone(self.images(batch), batch.get("camids"), batch.get("viewids")))
 
     def rebuild_memory(self, features: Tensor, targets: Tensor) -> None:
         """Prototypes from the features of all training images [N, D] (any length) and their labels [N]."""

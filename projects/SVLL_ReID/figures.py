@@ -106,7 +106,7 @@ def attention(models: Mapping[str, TrainedModel], identities: int = 6, images: i
             )
 
         def rollout(batch: Batch, model: MetaArchitecture = model) -> Tensor:
-            pixels, side = model.normalise(batch["images"]), (batch.get("camids"), batch.get("viewids"))
+            pixels, side = model.images(batch), (batch.get("camids"), batch.get("viewids"))
             return model.backbone.forward_attention(pixels, *side).rollout.flatten(1)
 
         maps = encode(model, trained.batches(model, dataset, records), rollout)

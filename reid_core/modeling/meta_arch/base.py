@@ -49,6 +49,10 @@ class MetaArchitecture(nn.Module):
             return (images.float() - self.pixel_mean) / self.pixel_std
         return images
 
+    def images(self, batch: Batch) -> Tensor:
+        """The batch's images, normalised, float [B, 3, H, W]; of several views of each the plain one, which is first."""
+        return self.normalise(batch["images"] if "images" in batch else batch["views"][:, 0])
+
     def forward(self, batch: Batch) -> dict[str, Tensor] | Tensor:
         """Training: named, already weighted losses (scalars). Evaluation: features float [B, D]."""
         if self.training:

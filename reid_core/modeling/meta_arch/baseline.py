@@ -45,7 +45,7 @@ class Baseline(MetaArchitecture):
 
     def image_features(self, batch: Batch) -> ImageFeatures:
         """What the backbone gives for a batch, with its side information if the batch has some."""
-        return self.backbone(self.normalise(batch["images"]), batch.get("camids"), batch.get("viewids"))
+        return self.backbone(self.images(batch), batch.get("camids"), batch.get("viewids"))
 
     def feature_losses(self, features: ImageFeatures, targets: Tensor) -> dict[str, Tensor]:
         """The losses of a training batch's features."""

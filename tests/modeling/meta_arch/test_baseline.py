@@ -55,3 +55,11 @@ def test_the_core_trains_without_any_project(small_market, small_clip, tmp_path)
     words += ["MODEL.BACKBONE.PRETRAINED", "", "OUTPUT_DIR", str(tmp_path / "run")]
     assert main(["--config-file", str(tmp_path / "plain.yml"), *words]) == 0
     assert (tmp_path / "run" / "metrics.json").exists()
+
+
+def test_of_several_views_the_plain_one_is_trained_on(small_clip):
+    model = _model(small_clip).train()
+    views = torch.randint(0, 256, (8, 3, 3, 64, 32), dtype=torch.uint8)
+    targets = torch.arange(8) // 2
+    several, one = (model({"targets": targets, **images}) for images in ({"views": views}, {"images": views[:, 0]}))
+    assert {name: float(loss) for name, loss in several.items()} == {name: float(loss) for name, loss in one.items()}
