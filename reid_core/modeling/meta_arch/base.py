@@ -50,7 +50,7 @@ class MetaArchitecture(nn.Module):
         return images
 
     def images(self, batch: Batch) -> Tensor:
-        """The batch's images, normalised, float [B, 3, H, W]; of several views of each the plain one, which is first."""
+        """The batch's images, normalised, float [B, 3, H, W]; of several views of each the first, the plain one."""
         return self.normalise(batch["images"] if "images" in batch else batch["views"][:, 0])
 
     def forward(self, batch: Batch) -> dict[str, Tensor] | Tensor:
