@@ -31,7 +31,7 @@ class DefaultTrainer(Trainer):
     """The one place where a config becomes a run. A method with another plan overrides a `build_` method.
 
     Attributes beside the trainer's: cfg, device, training_set, test_sets, results (of the last evaluation, by
-    dataset).
+    dataset), weights_report (what MODEL.WEIGHTS brought).
     """
 
     def __init__(self, cfg: CfgNode):
@@ -54,8 +54,9 @@ class DefaultTrainer(Trainer):
         self.model = self.build_model()
         self.test_sets.check_side_information(self.model)  # now, not after the first epochs
         self._warn_about_untrained_side_information()
+        self.weights_report = checkpoints.LoadReport([], [], lacks_temporary=True)
         if cfg.MODEL.WEIGHTS:
-            _load(self.model, cfg.MODEL.WEIGHTS, self.training_set.label_map)
+            self.weights_report = _load(self.model, cfg.MODEL.WEIGHTS, self.training_set.label_map)
         super().__init__(self.model, self.build_stages(), self.build_hooks())
         seed_everything(cfg.SEED + comm.rank())  # from here on each process draws its own numbers
 
@@ -260,8 +261,10 @@ def _without_pretrained(cfg: CfgNode) -> CfgNode:
     return cfg
 
 
-def _load(model: MetaArchitecture, path: str, label_map: list[str]) -> None:
-    _report(checkpoints.load_model(model, checkpoints.read_checkpoint(path), path, label_map))
+def _load(model: MetaArchitecture, path: str, label_map: list[str]) -> checkpoints.LoadReport:
+    report = checkpoints.load_model(model, checkpoints.read_checkpoint(path), path, label_map)
+    _report(report)
+    return report
 
 
 def _report(report: checkpoints.LoadReport) -> None:

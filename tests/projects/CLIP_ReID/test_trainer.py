@@ -8,6 +8,7 @@ import weakref
 import pytest
 import torch
 
+from reid_core.config import ConfigError
 from reid_core.data.rendering import RenderingOptions, render_dataset
 from reid_core.engine.checkpoint import list_checkpoints, read_checkpoint
 from reid_core.engine.hooks.interrupt import Interrupted
@@ -150,6 +151,21 @@ def test_learned_prompts_go_straight_to_stage_two(prompts_trainer, tmp_path):
     )
     assert torch.equal(first.model.text_features, second.model.text_features)
     assert second.global_iteration == 6
+
+
+def test_without_stage_one_the_texts_come_from_somewhere(prompts_trainer, tmp_path):
+    """The text features of a checkpoint that has no prompts any more are taken over; from nowhere is an error."""
+    first = train(prompts_trainer(SOLVER__MAX_EPOCHS=1))
+    weights = list_checkpoints(tmp_path / "run")[-1]
+    none = {"STAGES__PROMPTS__SOLVER__MAX_EPOCHS": 0, "OUTPUT_DIR": tmp_path / "again"}
+    second = train(prompts_trainer(**none, MODEL__WEIGHTS=weights))
+    assert torch.equal(first.model.text_features, second.model.text_features)
+    assert second.model.text is None
+    with pytest.raises(ConfigError, match="holds neither prompts nor text features"):
+        prompts_trainer(**none)
+    others = write_small_market(tmp_path / "other", train_identities=4)
+    with pytest.raises(ConfigError, match="holds neither prompts nor text features of these identities"):
+        prompts_trainer(**none, MODEL__WEIGHTS=weights, DATASETS__ROOT=others)
 
 
 def test_kept_text_is_dropped_when_resumed_without_the_switch(prompts_trainer, tmp_path):
