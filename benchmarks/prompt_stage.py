@@ -34,7 +34,7 @@ def build_text_side(architecture: str, identities: int, device: torch.device) ->
     torch.manual_seed(0)
     template = tokenize_template(TEMPLATE, architecture)
     encoder, vocabulary = build_text_encoder(architecture)
-    prompts = IdentityPrompts(vocabulary[template.token_ids], template.learned, template.end, identities)
+    prompts = IdentityPrompts(template, vocabulary, identities)
     return PromptedTextEncoder(prompts, encoder).to(device)
 
 

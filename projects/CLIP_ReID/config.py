@@ -13,6 +13,7 @@ def add_config(cfg: CfgNode) -> None:
 
     stage = cfg.STAGES.PROMPTS = CfgNode()
     stage.BATCH_SIZE = 64  # image features in a step of stage 1, over all processes
+    stage.CHECKPOINT_PERIOD = 10  # epochs between checkpoints: they are short, and hold the whole model
     stage.SOLVER = overriding(  # null: as in SOLVER
         cfg.SOLVER,
         OPTIMIZER="Adam",

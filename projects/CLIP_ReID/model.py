@@ -12,6 +12,7 @@ from reid_core.modeling.meta_arch import Baseline
 from reid_core.modeling.prompts import IdentityPrompts, PromptedTextEncoder
 from reid_core.registry import DATASET_REGISTRY, META_ARCHITECTURE_REGISTRY
 from reid_core.structures import METRIC_PREFIX, Batch, ImageFeatures
+from reid_core.utils.logging import get_logger
 
 
 @META_ARCHITECTURE_REGISTRY.register()
@@ -54,13 +55,24 @@ class CLIPReID(Baseline):
         """What stage 1 compares with texts: projected features [B, D], not normalised, without side information."""
         return self.backbone(self.images(batch)).projected
 
+    def forget_text_features(self) -> None:
+        """Those of other weights, as another stage 1 begins."""
+        self.text_features.zero_()
+        self._has_text_features = False
+
     def fix_text_features(self) -> None:
         """Compute the text features of all identities from the prompts as they are, and drop the text side."""
         self.text_features.copy_(self.text.all_features())
-        if self.keep_text:
+        self.drop_text()
+
+    def drop_text(self) -> None:
+        """Let go of the text side, or with `keep_text` keep it untrained."""
+        if not self.keep_text:
+            self.release_temporary()
+        elif self.text is not None:
             self.text.requires_grad_(False)
         else:
-            self.release_temporary()
+            get_logger().warning("CLIP_REID.KEEP_TEXT: there is no text side to keep, the checkpoint had none.")
 
     def release_temporary(self) -> None:
         self.text = None
@@ -86,7 +98,7 @@ def build_text_side(cfg: CfgNode, num_identities: int) -> PromptedTextEncoder:
     architecture = cfg.MODEL.BACKBONE.ARCHITECTURE
     template = tokenize_template(_template(cfg), architecture)
     encoder, vocabulary = build_text_encoder(architecture, cfg.MODEL.BACKBONE.PRETRAINED)
-    prompts = IdentityPrompts(vocabulary[template.token_ids], template.learned, template.end, num_identities)
+    prompts = IdentityPrompts(template, vocabulary, num_identities)
     return PromptedTextEncoder(prompts, encoder)
 
 

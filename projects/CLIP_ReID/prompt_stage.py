@@ -39,8 +39,8 @@ class PromptTuning(nn.Module):
             "loss_i2t": supervised_contrastive_loss(images, texts, targets, targets, self.temperature),
             "loss_t2i": supervised_contrastive_loss(texts, images, targets, targets, self.temperature),
         }
-        with torch.no_grad():
-            products = texts.float() @ images.float().T
+        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):  # near texts would tie in 16 bits
+            products = texts.to(images.dtype) @ images.T
             for name, nearest in (("text_to_image", products.argmax(dim=1)), ("image_to_text", products.argmax(dim=0))):
                 losses[f"{METRIC_PREFIX}{name}_accuracy"] = (targets[nearest] == targets).float().mean()
         return losses
@@ -77,9 +77,12 @@ class PromptTuningHook(Hook):
         self.extract, self.fix_text_features = extract, fix_text_features
 
     def before_stage(self) -> None:
-        if self.trainer.epoch >= self.trainer.stage.epochs:
-            return  # stopped between the stages: nothing is left to train
-        model: MetaArchitecture = self.trainer.model
+        trainer = self.trainer
+        last_step = (trainer.stage.epochs - 1, trainer.stage.iterations(trainer.epoch))
+        if trainer.epoch >= trainer.stage.epochs or (trainer.epoch, trainer.iteration) == last_step:
+            return  # stopped at the end of the stage: nothing is left to train
+        model: MetaArchitecture = trainer.model
+        model.forget_text_features()
         began = time.perf_counter()
         features = encode(model, self.batches, self.extract)
         self.loader.set_features(features.to(model.device))

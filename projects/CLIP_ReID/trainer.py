@@ -1,7 +1,5 @@
 """Two stages: prompts on cached image features, then the image encoder on images."""
 
-from collections.abc import Callable
-
 from projects.CLIP_ReID.prompt_stage import PromptTuning, PromptTuningHook
 from reid_core.config import ConfigError
 from reid_core.data.feature_loader import FeatureLoader
@@ -27,28 +25,38 @@ class CLIPReIDTrainer(DefaultTrainer):
             self.training_set.targets, cfg.STAGES.PROMPTS.BATCH_SIZE, solver.ITERATIONS_PER_EPOCH, cfg.SEED
         )
         images = build_test_loader(cfg, self.training_set.images, comm.rank(), comm.world_size())
-        finish = model.fix_text_features if solver.MAX_EPOCHS > 0 else self._take_over_texts()
+        finish = self._take_over_texts if solver.MAX_EPOCHS == 0 else model.fix_text_features
         hook = PromptTuningHook(loader, images, model.shared_space_features, finish)
         tuning, own_hooks = self.build_prompt_tuning()
-        return self.make_stage("prompts", tuning, loader, solver, stage_hooks=[hook, *own_hooks], evaluated=False)
+        return self.make_stage(
+            "prompts",
+            tuning,
+            loader,
+            solver,
+            stage_hooks=[hook, *own_hooks],
+            evaluated=False,
+            checkpoint_period=cfg.STAGES.PROMPTS.CHECKPOINT_PERIOD,
+        )
 
     def build_prompt_tuning(self) -> tuple[PromptTuning, list[Hook]]:
         """What stage 1 minimises, and the hooks that it needs; a method that adds a loss to it overrides this."""
         return PromptTuning(self.model.text, self.cfg.CLIP_REID.TEMPERATURE), []
 
-    def _take_over_texts(self) -> Callable[[], None]:
-        """What ends a stage 1 of no epochs: MODEL.WEIGHTS must bring prompts, or text features, of these identities."""
+    def _take_over_texts(self) -> None:
+        """What ends a stage 1 of no epochs: the checkpoint that the run starts or goes on from brings the prompts, or
+        the text features, of these identities. Raises ConfigError if it brings neither."""
         report = self.weights_report
-        if not report.lacks_temporary and "text.prompts.table" not in report.left_out:
-            return self.model.fix_text_features
-        if self.cfg.MODEL.WEIGHTS and "text_features" not in report.left_out and bool(self.model.text_features.any()):
-            return self.model.release_temporary
-        raise ConfigError(
-            "STAGES.PROMPTS.SOLVER.MAX_EPOCHS 0 leaves stage 1 out, but MODEL.WEIGHTS "
-            f"'{self.cfg.MODEL.WEIGHTS}' holds neither prompts nor text features of these identities."
-        )
+        if not report.lacks_temporary and "text.prompts.table" not in report.not_loaded:
+            self.model.fix_text_features()
+        elif "text_features" not in report.not_loaded and bool(self.model.text_features.any()):
+            self.model.drop_text()
+        else:
+            raise ConfigError(
+                "STAGES.PROMPTS.SOLVER.MAX_EPOCHS 0 leaves stage 1 out, but MODEL.WEIGHTS "
+                f"'{self.cfg.MODEL.WEIGHTS}' holds neither prompts nor text features of these identities."
+            )
 
     def resume(self) -> None:
         super().resume()
-        if self.stage_index > 0 and not self.model.keep_text:
-            self.model.release_temporary()  # of a checkpoint that kept it
+        if self.stage_index > 0:
+            self.model.drop_text()  # of a checkpoint that kept it

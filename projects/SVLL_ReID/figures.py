@@ -66,6 +66,8 @@ class TrainedModel:
 
 def text_tsne(models: Mapping[str, TrainedModel], identities: int | None = None, seed: int = 0) -> EmbeddingFigure:
     """Figure 1: one point for the text feature of each training identity, or of `identities` drawn by the seed."""
+    if identities is not None and identities < 2:
+        raise ConfigError(f"--identities {identities}: a t-SNE needs at least 2 points.")
     panels = {}
     for name, model in models.items():
         features = text_features(model)
@@ -113,18 +115,19 @@ def attention(models: Mapping[str, TrainedModel], identities: int = 6, images: i
         columns[name] = maps.unflatten(1, model.backbone.visual.grid)
     resize = Resize(cfg.INPUT.SIZE_TEST, cfg.INPUT.INTERPOLATION_TEST)
     pixels = torch.stack([resize(read_image(record.path)) for record in records])
-    names = [f"identity {record.pid}, camera {record.camid + 1}" for record in records]
+    cameras = [f", camera {record.camid + 1}" if dataset.names_cameras else "" for record in records]
+    names = [f"identity {record.pid}{camera}" for record, camera in zip(records, cameras, strict=True)]
     return attention_figure(pixels, columns, names, "attention rollout")
 
 
 def text_features(trained: TrainedModel) -> Tensor:
-    """Text features [C, D] of the training identities: those that a checkpoint of stage 2 holds, or those that the
-    prompts of a checkpoint of stage 1 have so far. Raises CheckpointError for one that has neither."""
+    """Text features [C, D] of the training identities: those that the prompts of a checkpoint of stage 1 have so far,
+    or those that one of stage 2 holds. Raises CheckpointError for one that has neither."""
     weights = trained.content["model"]
-    fixed = weights.get(_TEXT_FEATURES)
-    if fixed is not None and fixed.any():
-        return fixed
     if _PROMPTS not in weights:
+        fixed = weights.get(_TEXT_FEATURES)
+        if fixed is not None and fixed.any():
+            return fixed
         trained_as = trained.content.get("architecture", "another method")
         raise CheckpointError(
             f"{trained.path} ({trained_as}) holds no text features: neither '{_TEXT_FEATURES}' nor the prompts "

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from projects.CLIP_ReID import PromptTuning
-from projects.SVLL_ReID.prompt_augmentation import PROMPT_AUGMENTATION_REGISTRY
+from projects.SVLL_ReID.prompt_augmentation import PROMPT_AUGMENTATION_REGISTRY, check_scale
 from reid_core.engine.hooks import Hook
 from reid_core.modeling.heads import Projector
 from reid_core.modeling.losses import simclr_loss
@@ -22,6 +22,7 @@ class PromptAugmenter(Hook):
     """
 
     def __init__(self, name: str, scale: float, seed: int, device: torch.device | str = "cpu"):
+        check_scale(scale)
         self.augmentation, self.scale = PROMPT_AUGMENTATION_REGISTRY.get(name), scale
         self.generator = torch.Generator(device).manual_seed(seed)
 

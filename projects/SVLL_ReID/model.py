@@ -39,6 +39,8 @@ class SVLLReID(CLIPReID):
         super().__init__(**arguments)
         if vision_loss not in VISION_LOSSES:
             raise ConfigError(f"SVLL.VISION_LOSS must be one of {', '.join(VISION_LOSSES)}, got '{vision_loss}'.")
+        if vision_temperature <= 0:
+            raise ConfigError(f"SVLL.TEMPERATURE must be positive, got {vision_temperature}.")
         self.text_projector, self.image_head = text_projector, image_head
         self.vision_loss, self.vision_weight, self.vision_temperature = vision_loss, vision_weight, vision_temperature
         # Batch norms inside the image encoder would see all views together: a ResNet takes them one by one.
@@ -82,6 +84,9 @@ class SVLLReID(CLIPReID):
         arguments = super().from_config(cfg, num_identities, num_cameras, num_views)
         options, trained = cfg.SVLL, num_identities > 0
         _check_views(cfg)
+        for key in ("PROJECTOR_HIDDEN_WIDTH", "PROJECTOR_OUTPUT_WIDTH", "PREDICTOR_HIDDEN_WIDTH"):
+            if options[key] < 1:
+                raise ConfigError(f"SVLL.{key} must be positive, got {options[key]}.")
         hidden, output = options.PROJECTOR_HIDDEN_WIDTH, options.PROJECTOR_OUTPUT_WIDTH
         widths, text_projector, image_head = arguments["backbone"].widths, None, None
         if trained and options.LANGUAGE_TERM:

@@ -40,7 +40,7 @@ def mix(prompts: Tensor, scale: float, generator: torch.Generator, length: int |
 
 def draw_mask(shape: torch.Size, scale: float, generator: torch.Generator) -> Tensor:
     """bool [U, L, W], true with probability `scale`. shape: of the whole prompts."""
-    _check_scale(scale)
+    check_scale(scale)
     return torch.rand(shape, generator=generator, device=generator.device) < scale
 
 
@@ -51,7 +51,7 @@ def apply_mask(prompts: Tensor, masked: Tensor) -> Tensor:
 
 def draw_swap(shape: torch.Size, scale: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """For each prompt k = int(scale * L) distinct positions, and the same in another order: int64 [U, k] each."""
-    _check_scale(scale)
+    check_scale(scale)
     number, tokens, device = shape[0], shape[1], generator.device
     positions = torch.rand((number, tokens), generator=generator, device=device).argsort(dim=1, stable=True)
     positions = positions[:, : int(scale * tokens)]
@@ -83,10 +83,11 @@ def draw_partners(number: int, generator: torch.Generator) -> Tensor:
 
 def apply_mix(prompts: Tensor, partners: Tensor, scale: float) -> Tensor:
     """(1 - scale) * prompts + scale * prompts[partners]. prompts: [U, n, W] float. partners: int64 [U]."""
-    _check_scale(scale)
+    check_scale(scale)
     return (1 - scale) * prompts + scale * prompts[partners.to(prompts.device)]
 
 
-def _check_scale(scale: float) -> None:
+def check_scale(scale: float) -> None:
+    """Raise ValueError unless the strength of an augmentation is in [0, 1]."""
     if not 0 <= scale <= 1:
         raise ValueError(f"SVLL.PROMPT_AUGMENTATION_SCALE must be in [0, 1], got {scale}.")

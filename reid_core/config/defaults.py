@@ -108,12 +108,18 @@ def _add_run(cfg: CfgNode) -> None:
     test = cfg.TEST = CfgNode()
     test.EVALUATOR = "auto"  # the registered evaluator of all test sets; "auto": what each dataset's protocol asks for
     test.RANDOM_GALLERIES = 10  # random galleries that are averaged over, where the protocol draws them (VehicleID)
+    test.GALLERY_SEED = 0  # of these galleries: the same for runs with other seeds
+    test.SINGLE_SHOT_GALLERIES = 100  # the same for the single-shot protocol (SingleShotEvaluator, CUHK03's first)
     test.BATCH_SIZE = 128  # images in an encoding step, per process
     test.PERIOD = 10  # epochs between evaluations; the last epoch is always evaluated; 0: only the last
     test.METRIC = "euclidean"  # "euclidean" or "cosine"
     test.SIDE_INFORMATION = True  # give a model with side information the cameras and views of sets it was trained on
     test.NORMALIZE_FEATURES = True  # scale features to unit length before matching
     test.CMC_RANKS = [1, 5, 10]  # ranks shown in the table
+    test.CAMERA_RULE = True  # leave out gallery images with the query's identity and camera; False for a single camera
+    test.CAMERA_PAIRS = False  # also mAP and rank-1 of each query camera against each gallery camera; logged as a table
+    test.ROC = False  # also the true positive rates of verification at the rates TEST.FPR, over all pairs
+    test.FPR = [1e-4, 1e-3, 1e-2]  # false positive rates, shares: see docs/evaluation.md for what counts as positive
     test.PER_QUERY = False  # keep each query's average precision and ranks in the results
 
     checkpoint = cfg.CHECKPOINT = CfgNode()

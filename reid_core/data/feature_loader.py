@@ -46,8 +46,6 @@ class FeatureLoader:
 
         Raises ValueError before `set_features` and if the epoch is shorter than `first_iteration`.
         """
-        if self.features is None:
-            raise ValueError("The features are not there yet: call set_features first.")
         if first_iteration > self.length(epoch):
             raise ValueError(
                 f"Epoch {epoch} has {self.length(epoch)} iterations, cannot go on at {first_iteration}; the batch size "
@@ -56,6 +54,8 @@ class FeatureLoader:
         for iteration, indices in enumerate(self._batches(epoch)):
             if iteration < first_iteration:
                 continue
+            if self.features is None:
+                raise ValueError("The features are not there yet: call set_features first.")
             targets = self.targets[indices]
             identities, slots = targets.unique(return_inverse=True)
             yield Batch(

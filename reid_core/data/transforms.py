@@ -65,7 +65,8 @@ def build_transforms(cfg: Any, train: bool) -> Transform:
     """The transforms that INPUT.TRAIN_TRANSFORMS or INPUT.TEST_TRANSFORMS name, in order.
 
     In training with INPUT.EXTRA_VIEWS they give the plain view, and a MultiView adds the others.
-    Raises LookupError for a name that is not registered, ValueError for values that a transform refuses.
+    Raises LookupError for a name that is not registered, ValueError for values that a transform refuses and for views
+    of different size or type.
     """
     names = cfg.INPUT.TRAIN_TRANSFORMS if train else cfg.INPUT.TEST_TRANSFORMS
     if not train or cfg.INPUT.EXTRA_VIEWS == 0:
@@ -75,12 +76,15 @@ def build_transforms(cfg: Any, train: bool) -> Transform:
     extra_cfg.INPUT.ERASING_AREA = cfg.INPUT.EXTRA_VIEW_ERASING_AREA or cfg.INPUT.ERASING_AREA
     extra_names = cfg.INPUT.EXTRA_VIEW_TRANSFORMS or names
     num_shared = int(names[:1] == extra_names[:1] == ["Resize"])  # the costliest of them, without a random decision
-    return MultiView(
+    views = MultiView(
         _compose(names[num_shared:], cfg, train),
         _compose(extra_names[num_shared:], extra_cfg, train),
         cfg.INPUT.EXTRA_VIEWS,
         shared=_compose(names[:num_shared], cfg, train),
     )
+    with torch.random.fork_rng(devices=[]):  # views that do not fit together are an error now, not in a later stage
+        views(torch.zeros(3, *cfg.INPUT.SIZE_TRAIN, dtype=torch.uint8))
+    return views
 
 
 def _compose(names: Sequence[str], cfg: Any, train: bool) -> Compose:

@@ -3,7 +3,7 @@
 import io
 import pickle
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -114,11 +114,13 @@ def read_checkpoint(path: str | Path) -> dict:
 class LoadReport:
     """What loading weights into a model left out or changed; `notes` are sentences for the log.
 
+    not_loaded: names of the model's own that belong to its training identities and that the checkpoint did not bring.
     lacks_temporary: the model has parts of an early stage of training (`model.temporary`) that the checkpoint has not.
     """
 
     notes: list[str]
     left_out: list[str]
+    not_loaded: list[str] = field(default_factory=list)
     lacks_temporary: bool = False
 
 
@@ -141,9 +143,9 @@ def load_model(model: nn.Module, checkpoint: dict, path: str | Path, label_map: 
             notes += said
     own = model.state_dict()
     temporary = tuple(getattr(model, "temporary", ())) or ("\0",)
-    for part in (*temporary, *getattr(model, "training_only", ())):
-        if not any(key.startswith(part) for key in own):
-            state = {key: value for key, value in state.items() if not key.startswith(part)}
+    state, foreign = _without_training_parts(model, state, own, checkpoint.get("parts", {}))
+    if foreign:
+        notes.append(f"Left out {', '.join(foreign)}: what {path} was trained with and this model has no place for.")
     lacks_temporary = not any(key.startswith(temporary) for key in state)
     left_out = _drop_identities(model, state, own, checkpoint.get("data", {}), label_map)
     if left_out:
@@ -157,7 +159,28 @@ def load_model(model: nn.Module, checkpoint: dict, path: str | Path, label_map: 
     if missing or unknown or shapes:
         raise CheckpointError(_mismatch(path, checkpoint, missing, unknown, shapes, state, own))
     model.load_state_dict(state, strict=False)
-    return LoadReport(notes, left_out, lacks_temporary and any(key.startswith(temporary) for key in own))
+    not_loaded = [key for key in own if key not in state]
+    return LoadReport(notes, left_out, not_loaded, lacks_temporary and any(key.startswith(temporary) for key in own))
+
+
+def model_parts(model: nn.Module) -> dict[str, list[str]]:
+    """What a model says about the names of its weights, for a checkpoint: another model can leave them out by it."""
+    return {kind: list(getattr(model, kind, ())) for kind in ("identity_bound", "temporary", "training_only")}
+
+
+def _without_training_parts(
+    model: nn.Module, state: dict[str, Tensor], own: dict[str, Tensor], saved_parts: dict[str, list[str]]
+) -> tuple[dict[str, Tensor], list[str]]:
+    """The state without parts that only training needs where the model has none; and of these, the parts that only the
+    checkpoint's method knows."""
+    ours = model_parts(model)
+    identity_bound = ours.pop("identity_bound")  # left out by `_drop_identities`
+    known = {part for parts in ours.values() for part in parts}
+    saved = {part for parts in saved_parts.values() for part in parts} - {*known, *identity_bound}
+    absent = {part for part in known | saved if not any(key.startswith(part) for key in own)}
+    left_out = {part for part in absent & saved if any(key.startswith(part) for key in state)}
+    state = {key: value for key, value in state.items() if not key.startswith(tuple(absent) or ("\0",))}
+    return state, sorted(part.rstrip(".") for part in left_out)
 
 
 def _drop_identities(

@@ -3,11 +3,13 @@
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from reid_core.config import CfgNode, ConfigError, overridden
+from reid_core.data.datasets.base import ReIDDataset
 from reid_core.data.feature_loader import FeatureLoader
 from reid_core.data.loader import TrainLoader, build_train_loader
 from reid_core.data.training_set import TrainingSet
@@ -53,8 +55,8 @@ class DefaultTrainer(Trainer):
             get_logger().info("%s", dataset)
         self.model = self.build_model()
         self.test_sets.check_side_information(self.model)  # now, not after the first epochs
-        self._warn_about_untrained_side_information()
-        self.weights_report = checkpoints.LoadReport([], [], lacks_temporary=True)
+        self._check_trained_side_information([datasets[name] for name in cfg.DATASETS.TRAIN])
+        self.weights_report = checkpoints.LoadReport([], [], list(self.model.state_dict()), lacks_temporary=True)
         if cfg.MODEL.WEIGHTS:
             self.weights_report = _load(self.model, cfg.MODEL.WEIGHTS, self.training_set.label_map)
         super().__init__(self.model, self.build_stages(), self.build_hooks())
@@ -67,8 +69,12 @@ class DefaultTrainer(Trainer):
             cfg = _without_pretrained(cfg)
         return build_model(cfg, self.device, data.num_identities, data.num_cameras, data.num_views)
 
-    def _warn_about_untrained_side_information(self) -> None:
-        """Cameras of test images alone have embeddings too, which nothing trains."""
+    def _check_trained_side_information(self, datasets: Sequence[ReIDDataset]) -> None:
+        """Cameras of test images alone have embeddings too, which nothing trains: a warning. ConfigError where the
+        camera numbers are none."""
+        nameless = [dataset.name for dataset in datasets if not dataset.names_cameras]
+        if self.model.side_information[0] and nameless:
+            raise ConfigError(f"{', '.join(nameless)} names no cameras: set MODEL.BACKBONE.SIE_CAMERA False.")
         data = self.training_set
         columns = (("cameras", data.camids, data.num_cameras), ("viewpoints", data.viewids, data.num_views))
         for used, (what, numbers, count) in zip(self.model.side_information, columns, strict=True):
@@ -82,6 +88,7 @@ class DefaultTrainer(Trainer):
     def build_stages(self) -> list[Stage]:
         """One stage, configured by SOLVER. A method with several puts its own, from `make_stage`, before it."""
         loader = build_train_loader(self.cfg, self.training_set, comm.rank(), comm.world_size())
+        _check_batch_size(self.cfg.DATALOADER.BATCH_SIZE // comm.world_size(), self.model)
         parameters = [
             (name, parameter)
             for name, parameter in self.model.named_parameters()
@@ -98,9 +105,29 @@ class DefaultTrainer(Trainer):
         parameters: Iterable[tuple[str, nn.Parameter]] | None = None,
         stage_hooks: Sequence[hooks.Hook] = (),
         evaluated: bool = True,
+        checkpoint_period: int | None = None,
     ) -> Stage:
         """A stage in which the solver node trains the named parameters of a module: all that require a gradient, or
-        those given. See `Stage` for the rest."""
+        those given. See `Stage` for the rest. Raises ConfigError that names the stage."""
+        try:
+            return self._make_stage(
+                name, module, loader, solver, parameters, hooks=stage_hooks, evaluated=evaluated,
+                checkpoint_period=checkpoint_period,
+            )  # fmt: skip
+        except ConfigError as error:
+            if solver is self.cfg.SOLVER:
+                raise
+            raise ConfigError(f"Stage '{name}', whose own solver goes before SOLVER: {error}") from error
+
+    def _make_stage(
+        self,
+        name: str,
+        module: nn.Module,
+        loader: TrainLoader | FeatureLoader,
+        solver: CfgNode,
+        parameters: Iterable[tuple[str, nn.Parameter]] | None,
+        **options: Any,
+    ) -> Stage:
         if solver.SCHEDULE_AT not in SCHEDULE_OFFSETS:
             raise ConfigError(
                 f"SOLVER.SCHEDULE_AT must be one of {', '.join(SCHEDULE_OFFSETS)}, got '{solver.SCHEDULE_AT}'."
@@ -119,8 +146,7 @@ class DefaultTrainer(Trainer):
             schedule=build_schedule(solver),
             epochs=solver.MAX_EPOCHS,
             schedule_offset=SCHEDULE_OFFSETS[solver.SCHEDULE_AT],
-            hooks=stage_hooks,
-            evaluated=evaluated,
+            **options,
         )
 
     def stage_solver(self, name: str) -> CfgNode:
@@ -168,6 +194,7 @@ class DefaultTrainer(Trainer):
             "architecture": f"{self.cfg.MODEL.META_ARCHITECTURE} on {self.cfg.MODEL.BACKBONE.ARCHITECTURE}",
             "config": self.cfg.dump(),
             "data": self._data_state,
+            "parts": checkpoints.model_parts(self.model),
             "results": flatten_results(self.results) if self._evaluated_at == self.global_iteration else {},
         }
 
@@ -187,8 +214,13 @@ class DefaultTrainer(Trainer):
                 f"The training set is not the one of {found[-1]}: {'; '.join(changes)}. Put the data back, or start "
                 "a new run from these weights with MODEL.WEIGHTS and another OUTPUT_DIR."
             )
-        report = checkpoints.load_model(self.model, content, found[-1], self.training_set.label_map)
-        if report.lacks_temporary:
+        self.weights_report = checkpoints.load_model(self.model, content, found[-1], self.training_set.label_map)
+        if self.weights_report.notes:
+            raise checkpoints.CheckpointError(
+                f"{found[-1]} is of another model than the config's: {'; '.join(self.weights_report.notes)}. Resume "
+                "with the config that the run was started with, or start a new run from these weights (MODEL.WEIGHTS)."
+            )
+        if self.weights_report.lacks_temporary:
             self.model.release_temporary()
         try:
             self.load_state_dict(content["trainer"])
@@ -252,6 +284,15 @@ def resolve_device(setting: str) -> torch.device:
         device = torch.device("cuda", index)
         torch.cuda.set_device(device)
     return device
+
+
+def _check_batch_size(images: int, model: nn.Module) -> None:
+    """Refuse now what would fail in the first step, which may be that of a later stage."""
+    if images < 2 and any(isinstance(module, nn.BatchNorm1d) for module in model.modules()):
+        raise ConfigError(
+            f"DATALOADER.BATCH_SIZE leaves {images} image for each of {comm.world_size()} processes; the model "
+            "normalises over the batch (BatchNorm) and needs at least 2."
+        )
 
 
 def _without_pretrained(cfg: CfgNode) -> CfgNode:

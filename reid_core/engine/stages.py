@@ -19,7 +19,8 @@ class Stage:
     loader: yields the batches of an epoch. step: the module whose losses are minimised with its optimiser.
     schedule(index, base_lr) gives the rate of an epoch; its index is the epoch's number from 0 plus
     `schedule_offset`. epochs: how many. hooks: hooks of this stage alone. evaluated: whether the test features change
-    in this stage, so that evaluating in it tells something.
+    in this stage, so that evaluating in it tells something. checkpoint_period: epochs between checkpoints, None for
+    the run's own; the last epoch of a stage always has one.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Stage:
     schedule_offset: int = 0
     hooks: Sequence = field(default_factory=tuple)
     evaluated: bool = True
+    checkpoint_period: int | None = None
 
     @property
     def model(self) -> nn.Module:

@@ -66,7 +66,7 @@ class Trainer:
             self.call("before_train")
             while self.stage_index < len(self.stages):
                 self._run_stage()
-                self.stage_index, self.epoch = self.stage_index + 1, 0
+                self.stage_index, self.epoch, self.iteration = self.stage_index + 1, 0, 0
                 self._release_finished()
         except BaseException as failure:  # includes Ctrl-C: hooks flush what they hold
             self.call("after_train", failure)

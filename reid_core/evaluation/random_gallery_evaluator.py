@@ -31,30 +31,29 @@ class RandomGalleryEvaluator(ReIDEvaluator):
         name: str,
         query: Sequence[ReIDImage],
         gallery: Sequence[ReIDImage],
-        metric: str = "euclidean",
-        normalize: bool = True,
-        cmc_ranks: Sequence[int] = (1, 5, 10),
-        per_query: bool = False,
+        *,
         galleries: int = 10,
         seed: int = 1,
+        **options: Any,
     ):
-        super().__init__(name, query, gallery, metric, normalize, cmc_ranks, per_query)
+        super().__init__(name, query, gallery, **options | {"camera_rule": False})
         if galleries < 1:
             raise ValueError(f"There must be at least one random gallery, got {galleries}; see TEST.RANDOM_GALLERIES.")
         self.galleries, self.seed = galleries, seed
-        self._query[1], self._gallery[1] = 0, 1  # two cameras that never meet: the camera rule leaves nothing out
 
     @classmethod
     def from_config(cls, cfg: Any, dataset: Any) -> dict:
         """dataset: anything with `name`, and `query` and `gallery` as sequences of ReIDImage."""
-        return super().from_config(cfg, dataset) | {"galleries": cfg.TEST.RANDOM_GALLERIES, "seed": cfg.SEED}
+        draws = {"galleries": cfg.TEST.RANDOM_GALLERIES, "seed": cfg.TEST.GALLERY_SEED}
+        return super().from_config(cfg, dataset) | draws
 
     def evaluate(self, query_features: np.ndarray | Tensor, gallery_features: np.ndarray | Tensor) -> dict[str, Any]:
         """Features [Q, D] and [G, D] -> {"mAP", "mINP", "rank1", ...}, means over the draws in percent, then "mAP_std",
         "mINP_std", "rank1_std", ..., the standard deviations of the draws (0 for a single one), as floats.
 
-        With `per_query` also "per_query" as ReIDEvaluator has it: of the dataset's own query and gallery. Raises
-        ValueError, naming the dataset, for features that do not fit its records or cannot be scored.
+        Whatever else is asked for ("per_query", "TPR@FPR=...", "camera_pairs") is as ReIDEvaluator has it: of the
+        dataset's own query and gallery, without the camera rule. Raises ValueError, naming the dataset, for features
+        that do not fit its records or cannot be scored.
         """
         try:
             draws = self._score_draws(query_features, gallery_features)
@@ -63,8 +62,8 @@ class RandomGalleryEvaluator(ReIDEvaluator):
         columns = {key: [draw[key] for draw in draws] for key in draws[0]}
         scores: dict[str, Any] = {key: float(np.mean(column)) for key, column in columns.items()}
         scores |= {f"{key}_std": float(np.std(column)) for key, column in columns.items()}
-        if self.per_query:
-            scores["per_query"] = super().evaluate(query_features, gallery_features)["per_query"]
+        if self.per_query or self.false_positive_rates or self.camera_pairs:
+            scores = super().evaluate(query_features, gallery_features) | scores
         return scores
 
     def _score_draws(
@@ -89,14 +88,12 @@ class RandomGalleryEvaluator(ReIDEvaluator):
             others[chosen] = False
             if not others.any():
                 raise ValueError("every identity has a single image, so that a gallery of one of each leaves no query.")
-            query, gallery = pids[others], pids[chosen]
             results = evaluate(
                 features[others],  # of unit length already, if they are to be: then both metrics rank alike
                 features[chosen],
-                query,
-                gallery,
-                torch.zeros_like(query),
-                torch.ones_like(gallery),
+                pids[others],
+                pids[chosen],
+                camera_rule=False,
                 max_rank=max(50, *self.cmc_ranks),
             )
             scores.append(results.percentages(self.cmc_ranks))

@@ -1,27 +1,28 @@
 """Learned prompts: a few token embeddings per identity inside a fixed text, and their features (Li et al. 2023)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from reid_core.modeling.clip import CLIPTextEncoder, KeysAndValues
+from reid_core.modeling.clip import CLIPTextEncoder, KeysAndValues, TokenizedTemplate
 
 
 class IdentityPrompts(nn.Module):
     """For every identity the template's token embeddings with its own learned vectors at the placeholders.
 
-    template: embedded tokens, float [L, width]; fixed. learned: positions of the M placeholders, rising. end: position
-    of the end-of-text token. The learned table [C, M, width] starts at N(0, std).
+    template: its tokens, and where the M placeholders and the end-of-text token stand. vocabulary: float [tokens,
+    width], of which the template's rows are kept. The learned table [C, M, width] starts at N(0, std).
     """
 
-    def __init__(self, template: Tensor, learned: Sequence[int], end: int, num_identities: int, std: float = 0.02):
+    def __init__(self, template: TokenizedTemplate, vocabulary: Tensor, num_identities: int, std: float = 0.02):
         super().__init__()
-        self.register_buffer("template", template.detach().clone())
-        self.register_buffer("learned", torch.tensor(list(learned)), persistent=False)
-        self.prefix_length, self.end = int(learned[0]), end
-        self.table = nn.Parameter(torch.empty(num_identities, len(learned), template.shape[1]))
+        self.register_buffer("token_ids", template.token_ids.clone())
+        self.register_buffer("template", vocabulary[template.token_ids].detach().clone())
+        self.register_buffer("learned", torch.tensor(template.learned), persistent=False)
+        self.prefix_length, self.end = template.learned[0], template.end
+        self.table = nn.Parameter(torch.empty(num_identities, len(template.learned), vocabulary.shape[1]))
         nn.init.normal_(self.table, std=std)
 
     @property
@@ -38,6 +39,14 @@ class IdentityPrompts(nn.Module):
         prompts = self.template.expand(len(identities), -1, -1)
         return prompts.index_copy(1, self.learned, self.table[identities])
 
+    def adapt_state_dict(self, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+        """The state without what was learned inside of another text, and a note that says so."""
+        saved = state.get("token_ids")
+        if saved is None or torch.equal(saved.cpu(), self.token_ids.cpu()):
+            return dict(state), []
+        own = {"token_ids": self.token_ids.clone(), "template": self.template.clone()}
+        return own, ["the prompts were learned inside of another text than this config's template; they start anew"]
+
     def behind_prefix(self, identities: Tensor) -> Tensor:
         """The same from the first placeholder to the end-of-text token, [U, n, width]."""
         tokens = self.template[self.prefix_length : self.end + 1].expand(len(identities), -1, -1)
@@ -48,7 +57,8 @@ class PromptedTextEncoder(nn.Module):
     """Text features of identities: their prompts through a frozen text encoder.
 
     With a causal tower read at end-of-text only the tokens from the first placeholder to the end are computed; the
-    keys and values of those before are the same for all identities and known. Other towers take the plain way.
+    keys and values of those before are the same for all identities and known (until weights are loaded through this
+    module, or it is moved). Other towers take the plain way.
     """
 
     def __init__(self, prompts: IdentityPrompts, encoder: CLIPTextEncoder):

@@ -58,6 +58,7 @@ def test_bad_input():
     loader = FeatureLoader(torch.zeros(3, dtype=torch.int64), 2)
     with pytest.raises(ValueError, match="call set_features first"):
         next(loader.epoch(0))
+    assert list(loader.epoch(0, 2)) == []  # of an epoch that is over nothing is needed
     with pytest.raises(ValueError, match="3 targets, got 4"):
         loader.set_features(torch.zeros(4, 2))
     loader.set_features(torch.zeros(3, 2))

@@ -68,7 +68,7 @@ def plain_draws(features, seed, galleries, rank=1):
 @pytest.mark.parametrize("seed", range(4))
 def test_equals_a_plain_loop_over_the_draws(seed):
     features = features_of(seed)
-    found = build("SEED", str(seed), "TEST.CMC_RANKS", "[2]", "TEST.RANDOM_GALLERIES", "4").evaluate(*features)
+    found = build("TEST.GALLERY_SEED", str(seed), "TEST.CMC_RANKS", "[2]", "TEST.RANDOM_GALLERIES", "4").evaluate(*features)
     expected = plain_draws(features, seed, galleries=4, rank=2)
     assert list(found) == ["mAP", "mINP", "rank2", "mAP_std", "mINP_std", "rank2_std"]
     assert all(type(value) is float for value in found.values())
@@ -94,8 +94,8 @@ def test_the_config_says_how_many_and_the_seed_which():
     one = build("TEST.RANDOM_GALLERIES", "1").evaluate(*features)
     assert one["mAP_std"] == 0
     assert build().evaluate(*features) == build().evaluate(*features)
-    assert build("SEED", "2").evaluate(*features) != build("SEED", "3").evaluate(*features)
-    assert build("SEED", "-3").evaluate(*features)  # negative seeds are allowed elsewhere too
+    assert build("TEST.GALLERY_SEED", "2").evaluate(*features) != build("TEST.GALLERY_SEED", "3").evaluate(*features)
+    assert build("TEST.GALLERY_SEED", "-3").evaluate(*features)  # negative seeds are allowed elsewhere too
 
 
 @pytest.mark.parametrize("options", [("TEST.METRIC", "cosine", "TEST.NORMALIZE_FEATURES", "False"), ()])

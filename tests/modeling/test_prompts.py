@@ -26,7 +26,7 @@ def _text_side(architecture, template=TEMPLATES[0], identities=7, std=1.0):
     torch.manual_seed(0)
     tokens = tokenize_template(template, architecture)
     encoder, vocabulary = build_text_encoder(architecture)
-    prompts = IdentityPrompts(vocabulary[tokens.token_ids], tokens.learned, tokens.end, identities, std)
+    prompts = IdentityPrompts(tokens, vocabulary, identities, std)
     return PromptedTextEncoder(prompts, encoder)
 
 

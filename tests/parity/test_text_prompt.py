@@ -21,9 +21,7 @@ def _text_side(encoder, dataset):
     template = tokenize_template(f"A photo of a X X X X {kind}.", architecture)
     tower, _ = build_text_encoder(architecture)
     tower.load_state_dict({name: clip[name] for name in tower.state_dict()})
-    prompts = IdentityPrompts(
-        clip["token_embedding.weight"][template.token_ids], template.learned, template.end, int(GOLDEN["num_classes"])
-    )
+    prompts = IdentityPrompts(template, clip["token_embedding.weight"], int(GOLDEN["num_classes"]))
     with torch.no_grad():
         prompts.table.copy_(torch.from_numpy(extra("prompt_learner.cls_ctx", tuple(prompts.table.shape))))
     return template, PromptedTextEncoder(prompts, tower)
@@ -40,7 +38,7 @@ def test_prompts_features_and_gradients(encoder, dataset, way):
     np.testing.assert_allclose(prompts[:, : head.shape[1], : head.shape[2]].detach(), head, atol=1e-7)
     np.testing.assert_allclose(helpers.sums(prompts.detach()), GOLDEN[f"{case}_prompt_sums"], rtol=1e-6)
     _, prefix, width = GOLDEN[f"{case}_prefix_shape"]
-    assert (template.prefix_length, text.encoder.width) == (prefix, width)
+    assert (text.prompts.prefix_length, text.encoder.width) == (prefix, width)
     assert len(template.token_ids) - template.learned[-1] - 1 == GOLDEN[f"{case}_suffix_shape"][1]
     features = text(labels) if way == "short" else text.encoder(prompts, template.end)
     expected = GOLDEN[f"{case}_text_feat"]

@@ -53,6 +53,7 @@ class ReIDDataset:
     kind: str = "person"  # "person" or "vehicle"
     folders: tuple[str, ...] = ()  # names that the dataset's own folder has in use; the first is the published one
     layout: tuple[str, ...] = ()  # what lies in it, as shown when it is not found; see `_required`
+    names_cameras: bool = True  # False: its camids only serve the protocol, and tell nothing about the picture
     official: Mapping[str, Mapping[str, int]] = {}  # split -> {"images" | "identities" | "cameras": published count}
     evaluator: str = ""  # the registered evaluator of its protocol, "": the usual one (TEST.EVALUATOR may name another)
 

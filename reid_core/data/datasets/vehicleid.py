@@ -39,6 +39,7 @@ class VehicleID(ReIDDataset):
     """
 
     kind = "vehicle"
+    names_cameras = False
     folders = ("VehicleID_V1.0", "VehicleID")
     test_list = "train_test_split/test_list_800.txt"
     layout = ("image/*.jpg", _TRAIN_LIST, test_list)

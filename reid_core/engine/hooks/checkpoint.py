@@ -16,7 +16,8 @@ BEST = "best.pt"
 
 
 class CheckpointHook(Hook):
-    """Saves every `period` epochs, every `iteration_period` steps (0: not), at the end, and when interrupted.
+    """Saves every `period` epochs (a stage may have its own), every `iteration_period` steps (0: not), at the end, and
+    when interrupted.
 
     content() gives what is saved beside the trainer's state (a dictionary with "model"). keep: newest ones kept.
     best_metric: a checkpoint whose evaluation gave the largest value so far is kept as `best.pt`; "" for none.
@@ -65,7 +66,8 @@ class CheckpointHook(Hook):
     def after_epoch(self) -> None:
         trainer = self.trainer
         is_best = self.best_iteration == trainer.global_iteration
-        if trainer.epoch % self.period == 0 or trainer.epoch == trainer.stage.epochs or is_best:
+        period = trainer.stage.checkpoint_period or self.period
+        if trainer.epoch % period == 0 or trainer.epoch == trainer.stage.epochs or is_best:
             self._save()
             if is_best:
                 self._link_best()

@@ -21,11 +21,6 @@ class TokenizedTemplate(NamedTuple):
     learned: tuple[int, ...]
     end: int
 
-    @property
-    def prefix_length(self) -> int:
-        """Tokens before the first placeholder, the start token included: the same for every identity."""
-        return self.learned[0]
-
 
 def build_tokenizer(architecture: str) -> open_clip.SimpleTokenizer:
     """The architecture's tokeniser: texts -> int64 [B, L]; longer texts are cut. Raises ValueError for tokenisers that

@@ -15,6 +15,15 @@ class BNNeck(nn.BatchNorm1d):
         super().__init__(width, momentum=momentum)
         self.bias.requires_grad_(False)  # the metric space stays centred on the origin
 
+    def forward(self, features: Tensor) -> Tensor:
+        """Raises ValueError for a single row in training: it has no variance."""
+        if self.training and len(features) < 2:
+            raise ValueError(
+                "A BNNeck normalises over the batch and needs at least 2 images in each process in training, got "
+                f"{len(features)}; make DATALOADER.BATCH_SIZE larger."
+            )
+        return super().forward(features)
+
 
 def identity_classifier(width: int, num_identities: int) -> nn.Linear | None:
     """A linear layer without bias, weights N(0, 0.001); None where there are no identities (evaluation only)."""

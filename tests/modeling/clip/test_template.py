@@ -22,7 +22,6 @@ VIT = "ViT-B-16-quickgelu"
 def test_places_of_the_learned_tokens(template, learned, end):
     tokens = tokenize_template(template, VIT)
     assert (tokens.learned, tokens.end) == (learned, end)
-    assert tokens.prefix_length == learned[0]
     assert tokens.token_ids.tolist() == build_tokenizer(VIT)([template])[0].tolist()
     assert int(tokens.token_ids.argmax()) == end  # where the tower reads
 

@@ -37,3 +37,10 @@ def test_no_identities_no_classifier():
 def test_an_unknown_neck_feature():
     with pytest.raises(ConfigError, match="NECK_FEATURE must be 'before' or 'after', got 'middle'"):
         BNNeckHeads(5, 4, 3, neck_feature="middle")
+
+
+def test_a_single_image_has_no_variance():
+    neck = BNNeck(4)
+    with pytest.raises(ValueError, match=r"at least 2 images in each process in training, got 1.*BATCH_SIZE"):
+        neck.train()(torch.randn(1, 4))
+    assert neck.eval()(torch.randn(1, 4)).shape == (1, 4)

@@ -1,6 +1,5 @@
 """Both stages as runs: what trains when, what is kept, and that a run stopped anywhere ends as if it had not been."""
 
-import gc
 import json
 import signal
 import weakref
@@ -10,7 +9,7 @@ import torch
 
 from reid_core.config import ConfigError
 from reid_core.data.rendering import RenderingOptions, render_dataset
-from reid_core.engine.checkpoint import list_checkpoints, read_checkpoint
+from reid_core.engine.checkpoint import CheckpointError, list_checkpoints, read_checkpoint
 from reid_core.engine.hooks.interrupt import Interrupted
 from reid_core.engine.launch import main
 from reid_core.utils.writers import read_json_lines
@@ -52,17 +51,17 @@ def test_the_text_side_costs_nothing_in_stage_two(prompts_trainer, tmp_path):
     trainer = prompts_trainer()
     text = trainer.model.text
     references = [weakref.ref(text.prompts.table), weakref.ref(text.encoder.positional_embedding)]
-    references += [weakref.ref(trainer.stages[0].step.optimizer)]
+    references += [weakref.ref(trainer.stages[0].step.optimizer), weakref.ref(trainer.stages[0].step.model)]
     del text
     gone = []
 
     def look(trainer):
         if trainer.stage.name == "train":
-            gc.collect()
             gone.append([reference() is None for reference in references])
+            assert trainer.stages[0].loader.features is None
 
     train(trainer, At("before_stage", look))
-    assert gone == [[True, True, True]]
+    assert gone == [[True] * 4]  # at once, not when the garbage collector comes by
     keys = end_of(tmp_path / "run")["model"]
     assert "text_features" in keys
     assert not [key for key in keys if key.startswith("text.")]
@@ -162,10 +161,10 @@ def test_without_stage_one_the_texts_come_from_somewhere(prompts_trainer, tmp_pa
     assert torch.equal(first.model.text_features, second.model.text_features)
     assert second.model.text is None
     with pytest.raises(ConfigError, match="holds neither prompts nor text features"):
-        prompts_trainer(**none)
+        train(prompts_trainer(**none))
     others = write_small_market(tmp_path / "other", train_identities=4)
     with pytest.raises(ConfigError, match="holds neither prompts nor text features of these identities"):
-        prompts_trainer(**none, MODEL__WEIGHTS=weights, DATASETS__ROOT=others)
+        train(prompts_trainer(**none, MODEL__WEIGHTS=weights, DATASETS__ROOT=others))
 
 
 def test_kept_text_is_dropped_when_resumed_without_the_switch(prompts_trainer, tmp_path):
@@ -246,3 +245,109 @@ def test_vehicles_by_their_own_protocol(prompts_run, tmp_path):
     assert main(["--config-file", config, *words]) == 0
     results = json.loads((tmp_path / "run" / "metrics.json").read_text())["VehicleID"]
     assert {"mAP", "mAP_std", "rank1", "rank1_std"} <= set(results)
+
+
+def test_side_information_of_cameras_that_are_none_is_refused(prompts_run, tmp_path, capsys):
+    options = RenderingOptions(layout="vehicleid", height=64, width=64, train_identities=4, test_identities=4)
+    render_dataset(tmp_path, options)
+    config = str(ROOT / "projects" / "CLIP_ReID" / "configs" / "vehicleid_vit.yml")
+    words = prompts_run(DATASETS__ROOT=tmp_path, MODEL__BACKBONE__SIE_CAMERA=True)
+    assert main(["--config-file", config, *words]) == 2
+    text = " ".join(capsys.readouterr().out.split())
+    assert "VehicleID names no cameras: set MODEL.BACKBONE.SIE_CAMERA False" in text
+
+
+def _kept(trainer_of, folder, **more):
+    """The newest checkpoint of a run that keeps its text side."""
+    train(trainer_of(CLIP_REID__KEEP_TEXT=True, SOLVER__MAX_EPOCHS=1, OUTPUT_DIR=folder, **more))
+    return list_checkpoints(folder)[-1]
+
+
+@pytest.mark.parametrize("template", ["X X X X very long other animal", "A X X dog.", "A photo of a X X X X X person."])
+def test_prompts_of_another_template_start_anew(prompts_trainer, tmp_path, caplog, template):
+    """A table that was learned inside of another text means nothing there, whether it fits by its shape or not."""
+    weights = _kept(prompts_trainer, tmp_path / "first")
+    other = {"CLIP_REID__TEMPLATE": template, "MODEL__WEIGHTS": weights, "OUTPUT_DIR": tmp_path / "second"}
+    trainer = prompts_trainer(**other)
+    assert "learned inside of another text" in " ".join(caplog.text.split())
+    fresh = prompts_trainer(CLIP_REID__TEMPLATE=template, OUTPUT_DIR=tmp_path / "third").model.text.prompts
+    prompts = trainer.model.text.prompts
+    for ours, expected in ((prompts.template, fresh.template), (prompts.token_ids, fresh.token_ids)):
+        assert torch.equal(ours, expected)
+    assert prompts.table.shape == fresh.table.shape
+    assert not torch.equal(prompts.table[:, :1], read_checkpoint(weights)["model"]["text.prompts.table"][:, :1])
+
+
+def test_resuming_with_another_template_is_refused(prompts_trainer):
+    with pytest.raises(Interrupted):
+        train(prompts_trainer(), At("before_step", lambda _: signal.raise_signal(signal.SIGTERM), 3))
+    with pytest.raises(CheckpointError, match="of another model than the config's: .*another text"):
+        prompts_trainer(CLIP_REID__TEMPLATE="A photo of a X X person.").resume()
+
+
+@pytest.mark.parametrize(("stop_after", "epochs"), [(7, 1), (3, 0), (7, 0)])
+def test_a_stage_one_that_is_shortened_before_resuming(prompts_trainer, tmp_path, stop_after, epochs):
+    """"Enough of stage 1, go on": stage 2 has its whole first epoch, and the prompts are those learned so far."""
+    with pytest.raises(Interrupted):
+        train(prompts_trainer(), At("before_step", lambda _: signal.raise_signal(signal.SIGTERM), stop_after - 1))
+    learned = end_of(tmp_path / "run")["model"]["text.prompts.table"]
+    trainer = prompts_trainer(STAGES__PROMPTS__SOLVER__MAX_EPOCHS=epochs)
+    trainer.resume()
+    assert torch.equal(trainer.model.text.prompts.table, learned)
+    expected = trainer.model.text.all_features()
+    train(trainer)
+    assert torch.equal(trainer.model.text_features, expected)
+    assert trainer.global_iteration == stop_after + 2 * 3
+    again = prompts_trainer(STAGES__PROMPTS__SOLVER__MAX_EPOCHS=0, SOLVER__MAX_EPOCHS=3)
+    again.resume()  # in stage 2, where stage 1 is of no concern
+    train(again)
+    assert again.global_iteration == stop_after + 3 * 3
+
+
+def test_a_checkpoint_of_stage_two_starts_the_baseline(prompts_trainer, prompts_run, tmp_path, capsys):
+    train(prompts_trainer())
+    baseline = str(ROOT / "projects" / "CLIP_ReID" / "configs" / "market_vit_baseline.yml")
+    words = prompts_run(MODEL__WEIGHTS=tmp_path / "run" / "best.pt", OUTPUT_DIR=tmp_path / "baseline")
+    capsys.readouterr()
+    assert main(["--config-file", baseline, "--eval-only", *words]) == 0
+    assert "Left out text_features: what" in " ".join(capsys.readouterr().out.split())
+    assert main(["--config-file", baseline, *words]) == 0
+
+
+def test_keeping_a_text_side_that_is_gone_is_a_warning(prompts_trainer, caplog):
+    train(prompts_trainer())
+    trainer = prompts_trainer(CLIP_REID__KEEP_TEXT=True, SOLVER__MAX_EPOCHS=3)
+    trainer.resume()
+    assert "there is no text side to keep" in caplog.text
+    kept = train(prompts_trainer(CLIP_REID__KEEP_TEXT=True, OUTPUT_DIR=trainer.folder / "kept"))
+    again = prompts_trainer(CLIP_REID__KEEP_TEXT=True, OUTPUT_DIR=trainer.folder / "kept", SOLVER__MAX_EPOCHS=3)
+    again.resume()
+    assert not kept.model.text.prompts.table.requires_grad
+    assert not again.model.text.prompts.table.requires_grad
+
+
+def test_accuracies_do_not_depend_on_the_precision(prompts_trainer):
+    """Near texts tie in 16 bits: the nearest one must be found in 32."""
+    tuning = prompts_trainer().stages[0].step.model
+    generator = torch.Generator().manual_seed(0)
+    images = 8 * torch.nn.functional.normalize(torch.randn(6, 16, generator=generator) * 0.1 + 1, dim=1)
+    targets = torch.arange(6)
+    batch = {"features": images, "targets": targets, "identities": targets, "slots": targets}
+    found = []
+    for precision in (torch.float32, torch.bfloat16):
+        tuning.identity_features = lambda identities: images * 1.001
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
+            found.append({name: float(value) for name, value in tuning(batch).items() if name.startswith("metric/")})
+    assert found[0] == found[1]
+
+
+def test_errors_of_a_stages_solver_name_the_stage(prompts_trainer):
+    with pytest.raises(ConfigError, match="Stage 'prompts', whose own solver goes before SOLVER: SOLVER.AMP must be"):
+        prompts_trainer(STAGES__PROMPTS__SOLVER__AMP="bogus")
+
+
+def test_stage_one_has_its_own_checkpoint_period(prompts_trainer, tmp_path):
+    more = {"STAGES__PROMPTS__SOLVER__MAX_EPOCHS": 5, "CHECKPOINT__KEEP": 20}
+    train(prompts_trainer(**more, STAGES__PROMPTS__CHECKPOINT_PERIOD=2))
+    saved = [int(path.stem.rpartition("_")[2]) for path in list_checkpoints(tmp_path / "run")]
+    assert saved == [10, 20, 25, 28, 31]

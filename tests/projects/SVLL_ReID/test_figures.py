@@ -20,8 +20,8 @@ from tests.paths import ROOT
 SMALL = ["--identities", "3", "--images", "4"]
 
 
-@pytest.fixture(scope="module")
-def run(small_market, small_clip, tmp_path_factory):
+@pytest.fixture(scope="module", params=["CLIP_ReID/configs/market_vit.yml", "SVLL_ReID/configs/market.yml"])
+def run(request, small_market, small_clip, tmp_path_factory):
     """The output folder of a run whose checkpoints of both stages are kept, with side information of cameras."""
     folder = tmp_path_factory.mktemp("figures") / "run"
     keys = {
@@ -33,11 +33,14 @@ def run(small_market, small_clip, tmp_path_factory):
         "STAGES.PROMPTS.SOLVER.MAX_EPOCHS": 2,
         "STAGES.PROMPTS.SOLVER.WARMUP_EPOCHS": 0,
         "STAGES.PROMPTS.BATCH_SIZE": 8,
+        "STAGES.PROMPTS.CHECKPOINT_PERIOD": 1,
         "SOLVER.BASE_LR": 0.001,
         "CHECKPOINT.PERIOD": 1,
         "CHECKPOINT.KEEP": 10,
     }
-    config = ROOT / "projects" / "CLIP_ReID" / "configs" / "market_vit.yml"
+    if request.param.startswith("SVLL_ReID"):
+        keys |= {"SVLL.PROJECTOR_HIDDEN_WIDTH": 32, "SVLL.PROJECTOR_OUTPUT_WIDTH": 8}
+    config = ROOT / "projects" / request.param
     assert train(["--config-file", str(config), *(str(word) for pair in keys.items() for word in pair)]) == 0
     return folder
 
@@ -49,6 +52,18 @@ def stage_ends(run):
     for path in list_checkpoints(run):
         by_stage["text.prompts.table" in read_checkpoint(path)["model"]] = path
     return by_stage[True], by_stage[False]
+
+
+def test_a_checkpoint_of_stage_one_shows_its_own_prompts(run, stage_ends, tmp_path):
+    """...also when the run started from another one's text features."""
+    words = ["MODEL.WEIGHTS", str(stage_ends[1]), "OUTPUT_DIR", str(tmp_path), "SOLVER.MAX_EPOCHS", "0"]
+    words += ["STAGES.PROMPTS.CHECKPOINT_PERIOD", "1"]
+    assert train(["--config-file", str(run / "config.yaml"), *words]) == 0
+    trained = figures.TrainedModel(list_checkpoints(tmp_path)[-1])
+    assert not trained.content["model"]["text_features"].any()
+    expected = trained.build(num_identities=6).text.all_features()
+    assert torch.equal(figures.text_features(trained), expected)
+    assert not torch.allclose(expected, figures.text_features(figures.TrainedModel(stage_ends[1])))
 
 
 def picture(path) -> Image.Image:
@@ -158,7 +173,9 @@ def broken_checkpoint(path, folder, change):
 def test_a_checkpoint_without_texts_is_named(stage_ends, tmp_path, capsys):
     path = broken_checkpoint(stage_ends[1], tmp_path, lambda content: content["model"].pop("text_features"))
     assert figures.main(["text-tsne", "--checkpoint", str(path)]) == 2
-    assert f"{path} (CLIPReID on" in (text := " ".join(capsys.readouterr().out.split()))
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"{path} (" in text
+    assert "ReID on" in text
     assert "holds no text features" in text
     assert figures.main(["image-tsne", "--checkpoint", str(path), *SMALL]) == 0  # that needs none
     assert not list(tmp_path.glob("*text*.png"))
@@ -199,3 +216,10 @@ def test_names_tell_checkpoints_apart(tmp_path):
     assert names("a/best.pt", "b/best.pt") == ["a", "b"]
     assert names("a/best.pt", "a/last.pt") == ["a/best", "a/last"]
     assert names("x/a/best.pt", "y/a/best.pt") == [str(tmp_path / "x/a/best.pt"), str(tmp_path / "y/a/best.pt")]
+
+
+@pytest.mark.parametrize("identities", ["0", "1", "-2"])
+def test_text_tsne_of_fewer_than_two_identities_is_refused(run, identities, capsys):
+    words = ["text-tsne", "--checkpoint", str(run / "best.pt"), "--identities", identities]
+    assert figures.main(words) == 2
+    assert f"--identities {identities}: a t-SNE needs at least 2 points" in " ".join(capsys.readouterr().out.split())

@@ -5,10 +5,12 @@ import signal
 import pytest
 import torch
 
+from projects.SVLL_ReID import PROMPT_AUGMENTATION_REGISTRY
 from reid_core.config import ConfigError
 from reid_core.engine.checkpoint import list_checkpoints
 from reid_core.engine.hooks.interrupt import Interrupted
 from reid_core.engine.launch import main
+from reid_core.modeling.losses import simclr_loss
 from reid_core.projects import load_config
 from reid_core.utils.writers import read_json_lines
 from tests.paths import ROOT
@@ -92,7 +94,94 @@ def test_one_image_in_a_batch_of_stage_two_is_one_clear_error(self_supervised_co
     words = self_supervised_run(DATALOADER__BATCH_SIZE=1, DATALOADER__NUM_INSTANCES=1, SOLVER__ITERATIONS_PER_EPOCH=1)
     assert main(["--config-file", self_supervised_config, *words]) == 2
     text = " ".join(capsys.readouterr().out.split())
-    assert "at least 2 rows in training, got 1" in text or "more than 1 value per channel" in text
+    assert "DATALOADER.BATCH_SIZE leaves 1 image for each of 1 processes" in text
+    assert "prompts epoch" not in text  # said before stage 1, not after it
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"SVLL__TEMPERATURE": 0.0}, "SVLL.TEMPERATURE must be positive"),
+        ({"SVLL__PROMPT_AUGMENTATION_SCALE": 1.5}, r"SVLL.PROMPT_AUGMENTATION_SCALE must be in \[0, 1\], got 1.5"),
+        ({"SVLL__PROJECTOR_HIDDEN_WIDTH": 0}, "SVLL.PROJECTOR_HIDDEN_WIDTH must be positive"),
+        ({"INPUT__EXTRA_VIEW_TRANSFORMS": '["Resize", "RandomHorizontalFlip"]'}, "views .* must have one size"),
+    ],
+)
+def test_settings_of_stage_two_are_looked_at_before_stage_one(self_supervised_trainer, more, message):
+    with pytest.raises(ValueError, match=message):
+        self_supervised_trainer(**more)
+
+
+def test_settings_reach_both_terms(self_supervised_trainer):
+    """The losses of one step of each stage, against the functions with the same settings."""
+    trainer = self_supervised_trainer(
+        SVLL__LANGUAGE_WEIGHT=0.25,
+        SVLL__VISION_WEIGHT=0.375,
+        SVLL__TEMPERATURE=0.5,
+        SVLL__PROMPT_AUGMENTATION="swap",
+        SVLL__PROMPT_AUGMENTATION_SCALE=0.375,
+        SOLVER__AMP="off",
+    )
+    tuning, model = trainer.stages[0].step.model, trainer.model
+    state, prompts = tuning.augmenter.generator.get_state(), tuning.text.prompts(torch.arange(4))
+    projected = []
+    tuning.text_projector.register_forward_hook(lambda module, inputs, output: projected.append(output))
+    targets = torch.arange(4)
+    batch = {"features": torch.randn(4, 16), "targets": targets, "identities": targets, "slots": targets}
+    loss = tuning(batch)["loss_language"]
+    torch.testing.assert_close(loss, 0.25 * simclr_loss(*projected, 0.5))
+    tuning.augmenter.generator.set_state(state)
+    swapped = PROMPT_AUGMENTATION_REGISTRY.get("swap")(prompts, 0.375, tuning.augmenter.generator)
+    expected = tuning.text_projector(tuning.text.encode(swapped))
+    torch.testing.assert_close(projected[0], expected, rtol=1e-4, atol=1e-5)
+    views = {"views": torch.randint(0, 256, (8, 3, 3, 64, 32), dtype=torch.uint8), "targets": torch.arange(8) % 4}
+    model.fix_text_features()
+    heads = []
+    model.train().image_head.register_forward_hook(lambda module, inputs, output: heads.append(output))
+    torch.testing.assert_close(model(views)["loss_vision"], 0.375 * simclr_loss(*heads, 0.5))
+
+
+PUBLISHED = {
+    "market": {}, "msmt": {}, "duke": {}, "occluded_duke": {},
+    "veri": {"SVLL.LANGUAGE_WEIGHT": 2.0, "MODEL.BACKBONE.SIE_VIEW": True, "DATALOADER.BATCH_SIZE": 32,
+             "STAGES.PROMPTS.BATCH_SIZE": 64, "STAGES.PROMPTS.SOLVER.MAX_EPOCHS": 60},
+    "vehicleid": {"DATALOADER.BATCH_SIZE": 32, "STAGES.PROMPTS.BATCH_SIZE": 64, "SOLVER.BASE_LR": 5e-5,
+                  "STAGES.PROMPTS.SOLVER.MAX_EPOCHS": 60, "MODEL.BACKBONE.SIE_CAMERA": False},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("run", PUBLISHED)
+def test_published_settings(run):
+    cfg = load_config(ROOT / "projects" / "SVLL_ReID" / "configs" / f"{run}.yml")
+    expected = {
+        "SVLL.LANGUAGE_TERM": True,
+        "SVLL.LANGUAGE_WEIGHT": 0.8,
+        "SVLL.PROMPT_AUGMENTATION": "mask",
+        "SVLL.PROMPT_AUGMENTATION_SCALE": 0.5,
+        "SVLL.TRAIN_TEXT_PROJECTOR": False,
+        "SVLL.VISION_TERM": True,
+        "SVLL.VISION_WEIGHT": 0.8,
+        "SVLL.VISION_LOSS": "simclr",
+        "SVLL.TEMPERATURE": 0.1,
+        "SVLL.PROJECTOR_HIDDEN_WIDTH": 4096,
+        "SVLL.PROJECTOR_OUTPUT_WIDTH": 256,
+        "SVLL.PREDICTOR_HIDDEN_WIDTH": 512,
+        "INPUT.EXTRA_VIEWS": 2,
+        "INPUT.EXTRA_VIEW_ERASING_AREA": [1 / 3, 1 / 3],
+        "INPUT.ERASING_AREA": [0.02, 0.4],
+        "INPUT.ERASING_FILL": "noise",
+        "MODEL.BACKBONE.PATCH_STRIDE": 12,
+        "MODEL.BACKBONE.SIE_CAMERA": True,
+        "MODEL.BACKBONE.SIE_VIEW": False,
+        "MODEL.BACKBONE.SIE_COEFFICIENT": 1.0,
+        "MODEL.LOSSES.ID_WEIGHT": 0.25,
+        "STAGES.PROMPTS.BATCH_SIZE": 256,
+        "STAGES.PROMPTS.SOLVER.MAX_EPOCHS": 120,
+        "DATALOADER.BATCH_SIZE": 64,
+        "SOLVER.BASE_LR": 5e-6,
+        **PUBLISHED[run],
+    }
+    assert {key: cfg.value_of(key) for key in expected} == expected
 
 
 def test_switches_that_do_not_fit_are_refused(self_supervised_trainer, self_supervised_config, self_supervised_run):
