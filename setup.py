@@ -31,6 +31,7 @@ setup(
         "tensorboard>=2.16",
         "matplotlib>=3.8",
         "scikit-learn>=1.4",
+        "scipy>=1.11",
         "threadpoolctl>=3",
         "faiss-gpu>=1.14; sys_platform == 'linux' and platform_machine == 'x86_64'",
         "faiss-cpu>=1.8; sys_platform != 'linux' or platform_machine != 'x86_64'",

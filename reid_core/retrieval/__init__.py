@@ -1,0 +1,16 @@
+"""Retrieval: exact neighbours in blocks, k-reciprocal re-ranking, pseudo labels by clustering, query expansion."""
+
+from reid_core.retrieval.clustering import jaccard_neighbours, pseudo_labels
+from reid_core.retrieval.expansion import expand_queries
+from reid_core.retrieval.neighbours import Neighbours, nearest_neighbours
+from reid_core.retrieval.reranking import rerank, rerank_blocks
+
+__all__ = [
+    "Neighbours",
+    "expand_queries",
+    "jaccard_neighbours",
+    "nearest_neighbours",
+    "pseudo_labels",
+    "rerank",
+    "rerank_blocks",
+]
