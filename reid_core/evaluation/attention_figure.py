@@ -1,6 +1,7 @@
 """Attention maps over the images that they belong to, one column for each model."""
 
 import io
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 
@@ -81,7 +82,10 @@ def _draw(axes: Axes, image: Tensor, attention: Tensor | None) -> None:
 
 
 def _wrapped(title: str, inches: float) -> str:
-    return "\n".join(textwrap.wrap(title, int(11 * inches), max_lines=3, placeholder=" ...")) or title
+    """The title in lines of a column's width, broken behind the _, / and - of a folder's name where possible."""
+    words = re.sub(r"(?<=[_/-])", "\n", title).replace("\n", " \0")  # \0: a gap that is no space of the title
+    lines = textwrap.wrap(words, int(11 * inches), max_lines=3, placeholder=" ...", break_on_hyphens=False)
+    return "\n".join(line.replace(" \0", "").replace("\0", "") for line in lines) or title
 
 
 def _color_bar(figure: Figure, size: tuple[float, float], caption: str) -> None:

@@ -1,6 +1,7 @@
 """The demo at the smallest size: every row of its table, its files, and what it refuses."""
 
 import json
+import re
 
 import pytest
 
@@ -9,6 +10,7 @@ from reid_core.data.rendering import RenderingOptions, render_dataset
 from reid_core.engine import demo
 from reid_core.projects import load_config
 from reid_core.registry import DATASET_REGISTRY
+from tests.paths import ROOT
 
 SMALL = {"train_identities": 6, "test_identities": 5, "cameras": 3, "cameras_per_identity": 2, "images_per_camera": 2}
 
@@ -50,3 +52,14 @@ def test_a_dataset_that_cannot_be_rendered(market_config, small_run):
     cfg.DATASETS.TRAIN = ["OccludedDuke"]
     with pytest.raises(ConfigError, match="cannot render 'OccludedDuke'; it renders Market1501"):
         demo.run_demo(cfg)
+
+
+def test_the_report_shows_the_accuracies_of_an_early_stage(small_run, tmp_path):
+    more = {"STAGES__PROMPTS__SOLVER__MAX_EPOCHS": 2, "STAGES__PROMPTS__BATCH_SIZE": 8, "SOLVER__MAX_EPOCHS": 1}
+    config = ROOT / "projects" / "CLIP_ReID" / "configs" / "rendered.yml"
+    demo.run_demo(load_config(config, small_run(**more)), seed=1)
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Right answers in training" in page
+    assert {"text_to_image_accuracy", "image_to_text_accuracy", "prompts", "train"} <= set(
+        re.findall(r"<text[^>]*>([^<]*)</text>", page)
+    )
