@@ -20,8 +20,9 @@ from reid_core.config import CfgNode, ConfigError
 from reid_core.data.images import read_image
 from reid_core.data.transforms import Resize
 from reid_core.engine.checkpoint import CheckpointError, read_checkpoint
-from reid_core.engine.default_trainer import build_trained, resolve_device
+from reid_core.engine.device import resolve_device
 from reid_core.engine.encoding import encode
+from reid_core.engine.evaluate_only import build_trained
 from reid_core.engine.launch import USER_ERRORS
 from reid_core.engine.test_sets import TestSets, build_datasets
 from reid_core.evaluation.attention_figure import attention_figure

@@ -1,11 +1,9 @@
 """The usual run: a config becomes datasets, model, stage, hooks, and is trained."""
 
-import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from reid_core.config import CfgNode, ConfigError, overridden
@@ -15,6 +13,8 @@ from reid_core.data.loader import TrainLoader, build_train_loader
 from reid_core.data.training_set import TrainingSet
 from reid_core.engine import checkpoint as checkpoints
 from reid_core.engine import hooks
+from reid_core.engine.device import resolve_device
+from reid_core.engine.evaluate_only import load_weights, without_pretrained
 from reid_core.engine.stages import SCHEDULE_OFFSETS, Stage
 from reid_core.engine.step import TrainStep, amp_dtype
 from reid_core.engine.test_sets import TestSets, build_datasets, flatten_results
@@ -58,7 +58,8 @@ class DefaultTrainer(Trainer):
         self._check_trained_side_information([datasets[name] for name in cfg.DATASETS.TRAIN])
         self.weights_report = checkpoints.LoadReport([], [], list(self.model.state_dict()), lacks_temporary=True)
         if cfg.MODEL.WEIGHTS:
-            self.weights_report = _load(self.model, cfg.MODEL.WEIGHTS, self.training_set.label_map)
+            content = checkpoints.read_checkpoint(cfg.MODEL.WEIGHTS)
+            self.weights_report = load_weights(self.model, content, cfg.MODEL.WEIGHTS, self.training_set.label_map)
         super().__init__(self.model, self.build_stages(), self.build_hooks())
         seed_everything(cfg.SEED + comm.rank())  # from here on each process draws its own numbers
 
@@ -66,7 +67,7 @@ class DefaultTrainer(Trainer):
         cfg, data = self.cfg, self.training_set
         # A checkpoint need not hold what only an early stage trains with: that starts from CLIP's own weights again.
         if cfg.MODEL.WEIGHTS and not META_ARCHITECTURE_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE).temporary:
-            cfg = _without_pretrained(cfg)
+            cfg = without_pretrained(cfg)
         return build_model(cfg, self.device, data.num_identities, data.num_cameras, data.num_views)
 
     def _check_trained_side_information(self, datasets: Sequence[ReIDDataset]) -> None:
@@ -234,58 +235,6 @@ class DefaultTrainer(Trainer):
             stage.loader.close()
 
 
-def evaluate_only(cfg: CfgNode) -> dict[str, dict]:
-    """Evaluate MODEL.WEIGHTS (or, without, the untrained model) on DATASETS.TEST; results by dataset.
-
-    The model is built without what belongs to training identities, so any number of them fits; its tables of side
-    information have the checkpoint's sizes.
-    """
-    device = resolve_device(cfg.DEVICE)
-    seed_everything(cfg.SEED)
-    datasets = build_datasets(cfg, cfg.DATASETS.TEST)
-    content = checkpoints.read_checkpoint(cfg.MODEL.WEIGHTS) if cfg.MODEL.WEIGHTS else None
-    if content is None:
-        get_logger().warning("MODEL.WEIGHTS is empty: the model is evaluated as it starts, untrained for ReID.")
-    if content is None:
-        return TestSets(cfg, datasets, {}, side_information=False).evaluate(build_model(cfg, device, 0, 1, 1))
-    model = build_trained(cfg, content, cfg.MODEL.WEIGHTS, device)
-    offsets = content["data"].get("camera_offsets", {})
-    return TestSets(cfg, datasets, offsets, cfg.TEST.SIDE_INFORMATION).evaluate(model)
-
-
-def build_trained(
-    cfg: CfgNode, content: dict, path: str | Path, device: torch.device, num_identities: int = 0
-) -> MetaArchitecture:
-    """The model of the config with the weights of a checkpoint's content; `path` names it in messages.
-
-    num_identities: 0 leaves out what belongs to the training identities.
-    """
-    data = content["data"]
-    cameras, views = data.get("num_cameras", 1), data.get("num_views", 1)
-    model = build_model(_without_pretrained(cfg), device, num_identities, cameras, views)
-    _report(checkpoints.load_model(model, content, path))
-    return model
-
-
-def resolve_device(setting: str) -> torch.device:
-    """The device of DEVICE for this process. Raises ConfigError for one that is not there."""
-    if setting == "auto":
-        setting = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(setting)
-    except RuntimeError as error:
-        raise ConfigError(f"DEVICE '{setting}' is no torch device: use auto, cpu, cuda or cuda:N.") from error
-    if device.type == "cuda":
-        if not torch.cuda.is_available():
-            raise ConfigError(f"DEVICE is '{setting}', but torch sees no CUDA device here; use DEVICE auto or cpu.")
-        index = device.index if device.index is not None else comm.local_rank()
-        if index >= torch.cuda.device_count():
-            raise ConfigError(f"DEVICE cuda:{index}: there are {torch.cuda.device_count()} CUDA devices here.")
-        device = torch.device("cuda", index)
-        torch.cuda.set_device(device)
-    return device
-
-
 def _check_batch_size(images: int, model: nn.Module) -> None:
     """Refuse now what would fail in the first step, which may be that of a later stage."""
     if images < 2 and any(isinstance(module, nn.BatchNorm1d) for module in model.modules()):
@@ -293,21 +242,3 @@ def _check_batch_size(images: int, model: nn.Module) -> None:
             f"DATALOADER.BATCH_SIZE leaves {images} image for each of {comm.world_size()} processes; the model "
             "normalises over the batch (BatchNorm) and needs at least 2."
         )
-
-
-def _without_pretrained(cfg: CfgNode) -> CfgNode:
-    """The config for a model whose weights are about to be replaced: CLIP's own need not be there."""
-    cfg = cfg.clone()
-    cfg.MODEL.BACKBONE.PRETRAINED = ""
-    return cfg
-
-
-def _load(model: MetaArchitecture, path: str, label_map: list[str]) -> checkpoints.LoadReport:
-    report = checkpoints.load_model(model, checkpoints.read_checkpoint(path), path, label_map)
-    _report(report)
-    return report
-
-
-def _report(report: checkpoints.LoadReport) -> None:
-    for note in report.notes:
-        get_logger().log(logging.WARNING, note)

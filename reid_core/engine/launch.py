@@ -11,10 +11,12 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+import reid_core.engine.default_trainer  # noqa: F401  (registers the usual trainer)
 from reid_core.config import CfgNode
 from reid_core.data.worker_pool import LoaderError
 from reid_core.engine.checkpoint import CheckpointError, list_checkpoints
-from reid_core.engine.default_trainer import evaluate_only, resolve_device
+from reid_core.engine.device import resolve_device
+from reid_core.engine.evaluate_only import evaluate_only
 from reid_core.engine.hooks.interrupt import Interrupted
 from reid_core.engine.hooks.nan_guard import NonFiniteLossError
 from reid_core.evaluation import results_table, save_results
