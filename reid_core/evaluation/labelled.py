@@ -28,7 +28,7 @@ class LabelledFeatures(NamedTuple):
 
 class SameIdentity(NamedTuple):
     """Pairs of a query and a gallery image of its identity: int64 [P] row numbers, by query, then by gallery; and
-    bool [P]: whether they come from one camera."""
+    bool [P]: whether they come from one camera, which makes no match (never set without the camera rule)."""
 
     query: Tensor
     gallery: Tensor
@@ -57,14 +57,16 @@ def label_sides(
     gallery: np.ndarray | Tensor,
     query_pids: np.ndarray | Tensor,
     gallery_pids: np.ndarray | Tensor,
-    query_camids: np.ndarray | Tensor,
-    gallery_camids: np.ndarray | Tensor,
+    query_camids: np.ndarray | Tensor | None,
+    gallery_camids: np.ndarray | Tensor | None,
     *,
     metric: str,
     normalize: bool,
     device: torch.device | str | None = None,
 ) -> tuple[LabelledFeatures, LabelledFeatures]:
     """Query and gallery as `label` makes them, on `device` (None: where `query` is); see `ranking.evaluate`.
+
+    Without camera numbers all images are of camera 0.
 
     Raises ValueError for what `as_features` and `label` refuse, and for sides of different widths.
     """
@@ -74,6 +76,8 @@ def label_sides(
         raise ValueError(
             f"Query features have width {query.shape[1]}, gallery features {gallery.shape[1]}: not of one model."
         )
+    query_camids = np.zeros(len(query), dtype=np.int64) if query_camids is None else query_camids
+    gallery_camids = np.zeros(len(gallery), dtype=np.int64) if gallery_camids is None else gallery_camids
     return (
         label(query, query_pids, query_camids, "query", metric, normalize),
         label(gallery, gallery_pids, gallery_camids, "gallery", metric, normalize),
@@ -81,10 +85,10 @@ def label_sides(
 
 
 class IdentityIndex:
-    """Finds the gallery images of a query's identity."""
+    """Finds the gallery images of a query's identity. camera_rule: those from its own camera are no matches."""
 
-    def __init__(self, query: LabelledFeatures, gallery: LabelledFeatures):
-        self._query, self._gallery = query, gallery
+    def __init__(self, query: LabelledFeatures, gallery: LabelledFeatures, camera_rule: bool = True):
+        self._query, self._gallery, self._camera_rule = query, gallery, camera_rule
         self._order = gallery.pids.argsort(stable=True)
         self._sorted_pids = gallery.pids[self._order]
 
@@ -96,12 +100,14 @@ class IdentityIndex:
         query = torch.arange(len(pids), device=pids.device).repeat_interleave(counts)
         within = torch.arange(len(query), device=pids.device) - (counts.cumsum(0) - counts)[query]
         gallery = self._order[first[query] + within]
-        return SameIdentity(query, gallery, self._gallery.camids[gallery] == camids[query])
+        return SameIdentity(query, gallery, (self._gallery.camids[gallery] == camids[query]) & self._camera_rule)
 
     def count(self) -> tuple[Tensor, Tensor]:
-        """Of each query, the number of gallery images of its identity, and those that another camera took."""
+        """Of each query, the number of gallery images of its identity, and of true matches among them."""
         query, gallery = self._query, self._gallery
         total = _count_equal(query.pids, gallery.pids)
+        if not self._camera_rule:
+            return total, total
         _, cameras = torch.cat([query.camids, gallery.camids]).unique(return_inverse=True)
         _, pids = torch.cat([query.pids, gallery.pids]).unique(return_inverse=True)
         both = pids * (cameras.max() + 1) + cameras

@@ -6,21 +6,24 @@ by in blocks, and of each wrong image only the number of true matches before it 
 """
 
 import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from reid_core.evaluation.camera_pairs import score_camera_pairs
+from reid_core.evaluation.counting import BYTES_PER_PAIR, count_matches_before, sorted_matches
 from reid_core.evaluation.distance import SquaredDistances, sum_by_halves, to_metric
-from reid_core.evaluation.labelled import IdentityIndex, LabelledFeatures, SameIdentity, label_sides
+from reid_core.evaluation.labelled import IdentityIndex, LabelledFeatures, label_sides
 from reid_core.evaluation.nearest import NearestLists
 from reid_core.evaluation.results import EntryKind, PerQueryResults, RankedLists, RankingResults
+from reid_core.evaluation.roc import RocCounter
 
-_BYTES_PER_PAIR = 96  # of a block: its distance, and in the worst case the indices that counting it takes
-_MAX_PAIRS = 2**30  # their numbers fit an int32
-_MAX_ROWS = 512  # queries in a block: enough for a fast matrix product
-_ROUNDING = 2.0**-23  # room for the rounding of a float64 to a float32
+_MAX_PAIRS = 2**30  # of a block: their numbers fit an int32
+_MAX_ROWS = 2048  # queries in a block: for each block of queries the gallery is read again
 
 
 @torch.no_grad()
@@ -29,14 +32,17 @@ def evaluate(
     gallery: np.ndarray | Tensor,
     query_pids: np.ndarray | Tensor,
     gallery_pids: np.ndarray | Tensor,
-    query_camids: np.ndarray | Tensor,
-    gallery_camids: np.ndarray | Tensor,
+    query_camids: np.ndarray | Tensor | None = None,
+    gallery_camids: np.ndarray | Tensor | None = None,
     *,
     metric: str = "euclidean",
     normalize: bool = False,
+    camera_rule: bool = True,
     max_rank: int = 50,
     per_query: bool = False,
     top_k: int = 0,
+    false_positive_rates: Sequence[float] = (),
+    camera_pairs: bool = False,
     device: torch.device | str | None = None,
     block_bytes: int = 64 * 2**20,
 ) -> RankingResults:
@@ -51,17 +57,22 @@ def evaluate(
     query [Q, D], gallery [G, D]: floating point, any precision; the ranking is that of the exact distances between
     their float32 values (after scaling rows to unit length with `normalize` or metric "cosine"), and so the same
     for every block size, number of threads and device. *_pids, *_camids: whole numbers [Q] or [G].
+    camera_rule: False to leave no image out, whatever its camera; only then can camera numbers be missing (None).
     per_query: keep each query's results. top_k: keep each query's list of that many nearest gallery images, with
-    those of its identity and camera in it, marked. device: CPU or CUDA (float64 is needed); None: where `query` is.
-    block_bytes: working memory beside the features, whatever the numbers of images (about; at least one row).
+    those of its identity and camera in it, marked. false_positive_rates: keep the verification curve, with the true
+    positive rates at these (see the module `roc`). camera_pairs: rank each query camera's images against each gallery
+    camera's alone, too (as much work again, and a copy of one camera's features).
+    device: CPU or CUDA (float64 is needed); None: where `query` is. block_bytes: working memory beside the features,
+    whatever the numbers of images (about; at least one row).
 
-    Raises ValueError for shapes that do not fit, NaN, infinite or (to be normalised) all-zero features, and where
-    no query has a true match.
+    Raises ValueError for shapes that do not fit, NaN, infinite or (to be normalised) all-zero features, missing camera
+    numbers, and where no query has a true match.
     """
-    if min(max_rank, block_bytes) < 1 or top_k < 0:
+    _check_options(max_rank, block_bytes, top_k, false_positive_rates)
+    if (query_camids is None or gallery_camids is None) and (camera_rule or camera_pairs):
         raise ValueError(
-            f"max_rank and block_bytes must be positive, top_k not negative; got max_rank={max_rank}, "
-            f"block_bytes={block_bytes}, top_k={top_k}."
+            "The camera numbers of query or gallery are missing. Without them images can only be ranked with "
+            "camera_rule=False, which leaves none out, and with camera_pairs=False."
         )
     queries, images = label_sides(
         query,
@@ -74,13 +85,50 @@ def evaluate(
         normalize=normalize,
         device=device,
     )
-    total = len(query_pids)
-    same_identity, matches = IdentityIndex(queries, images).count()
+    options = _Options(metric, camera_rule, max_rank, per_query, top_k, tuple(false_positive_rates), block_bytes)
+    results = _score(queries, images, len(query_pids), options)
+    if camera_pairs:
+        plain = options._replace(per_query=False, top_k=0, false_positive_rates=())
+
+        def rank(asked: LabelledFeatures, seen: LabelledFeatures) -> RankingResults:
+            return _score(asked, seen, len(query_pids), plain)
+
+        results = replace(results, camera_pairs=score_camera_pairs(queries, images, camera_rule, rank))
+    return results
+
+
+class _Options(NamedTuple):
+    """Of `evaluate`."""
+
+    metric: str
+    camera_rule: bool
+    max_rank: int
+    per_query: bool
+    top_k: int
+    false_positive_rates: tuple[float, ...]
+    block_bytes: int
+
+
+def _score(queries: LabelledFeatures, images: LabelledFeatures, total: int, options: _Options) -> RankingResults:
+    """total: number of queries with junk."""
+    same_identity, matches = IdentityIndex(queries, images, options.camera_rule).count()
     _check_matches(same_identity, matches)
-    if not top_k:
+    if not (options.top_k or options.false_positive_rates):
         queries = queries.keep(matches > 0)
-    blocks = _rank_in_blocks(queries, images, int(same_identity.max()), min(top_k, len(images.pids)), block_bytes)
-    return _summarise(blocks, queries, images, total, max_rank, per_query, metric)
+    ranking = _rank_in_blocks(queries, images, int(same_identity.max()), options)
+    results = _summarise(ranking.blocks, queries, total, options)
+    lists = _ranked_lists(ranking.blocks, queries, images, total, options) if options.top_k else None
+    return replace(results, ranked_lists=lists, roc=ranking.roc.curve(options.metric) if ranking.roc else None)
+
+
+def _check_options(max_rank: int, block_bytes: int, top_k: int, false_positive_rates: Sequence[float]) -> None:
+    if min(max_rank, block_bytes) < 1 or top_k < 0:
+        raise ValueError(
+            f"max_rank and block_bytes must be positive, top_k not negative; got max_rank={max_rank}, "
+            f"block_bytes={block_bytes}, top_k={top_k}."
+        )
+    if not all(0 <= rate <= 1 for rate in false_positive_rates):
+        raise ValueError(f"False positive rates are shares from 0 to 1, got {list(false_positive_rates)}.")
 
 
 class _Block(NamedTuple):
@@ -91,100 +139,65 @@ class _Block(NamedTuple):
     nearest: NearestLists | None
 
 
-class _Matches(NamedTuple):
-    """True matches of a block of queries, nearest first, gallery order at equal distance.
-
-    distances: float64 [R, M], infinite behind a query's last; M is a power of two larger than any count.
-    positions: int64 [R, M]. counts: int64 [R].
-    """
-
-    distances: Tensor
-    positions: Tensor
-    counts: Tensor
+class _Ranking(NamedTuple):
+    blocks: list[_Block]
+    roc: RocCounter | None
 
 
 def _rank_in_blocks(
-    queries: LabelledFeatures, images: LabelledFeatures, most_matches: int, top_k: int, block_bytes: int
-) -> list[_Block]:
+    queries: LabelledFeatures, images: LabelledFeatures, most_matches: int, options: _Options
+) -> _Ranking:
     """Rank all queries. The blocks' sizes come from `block_bytes` and the largest number of images of an identity."""
-    source, index = SquaredDistances(queries.features, images.features), IdentityIndex(queries, images)
-    pairs = min(max(1, block_bytes // _BYTES_PER_PAIR), _MAX_PAIRS)
-    matches_width = 1 << most_matches.bit_length()
-    height = max(1, min(_MAX_ROWS, math.isqrt(pairs), pairs // max(matches_width, top_k)))
-    width = max(1, pairs // height)
+    source = SquaredDistances(queries.features, images.features)
+    index = IdentityIndex(queries, images, options.camera_rule)
+    roc = RocCounter(source, index, options.false_positive_rates) if options.false_positive_rates else None
+    matches_width, top_k = 1 << most_matches.bit_length(), min(options.top_k, len(images.pids))
+    sizes = _block_sizes(options.block_bytes, images.features.shape[1], max(matches_width, top_k))
     blocks = []
-    for start in range(0, len(queries.pids), height):
-        rows = slice(start, min(start + height, len(queries.pids)))
+    for rows in _slices(0, len(queries.pids), sizes.rows):
         same = index.pairs(rows)
-        matches = _sorted_matches(source, same, rows, matches_width)
+        matches = sorted_matches(source, same, rows, matches_width)
         nearest = NearestLists(source, rows, top_k) if top_k else None
         before = torch.zeros_like(matches.positions)
-        for left in range(0, len(images.pids), width):
-            columns = slice(left, min(left + width, len(images.pids)))
+        for columns in _slices(0, len(images.pids), sizes.columns):
             block, error = source.block(rows, columns)
             if nearest:
                 nearest.update(block, error, columns)
             inside = (same.gallery >= columns.start) & (same.gallery < columns.stop)
-            block[same.query[inside], same.gallery[inside] - left] = torch.inf  # matches are not in their own way
-            before += _count_matches_before(source, block, error, matches, rows, columns)
+            block[same.query[inside], same.gallery[inside] - columns.start] = torch.inf  # not in their own way
+            if roc:
+                roc.update(block, error, rows, columns, options.block_bytes // 2)
+            for part in _slices(0, len(block), sizes.counted_rows):
+                there = slice(rows.start + part.start, rows.start + part.stop)
+                before[part] += count_matches_before(source, block[part], error[part], matches.of(part), there, columns)
         # A match comes behind the matches nearer than it and the wrong images with no more matches before them.
         ranks = before.cumsum(dim=1) + torch.arange(1, matches_width + 1, device=before.device)
         blocks.append(_Block(matches.counts, ranks, nearest))
-    return blocks
+    return _Ranking(blocks, roc)
 
 
-def _sorted_matches(source: SquaredDistances, same: SameIdentity, rows: slice, width: int) -> _Matches:
-    query, gallery = same.query[~same.same_camera], same.gallery[~same.same_camera]
-    counts = query.bincount(minlength=rows.stop - rows.start)
-    slot = torch.arange(len(query), device=query.device) - (counts.cumsum(0) - counts)[query]
-    distances = torch.full((len(counts), width), torch.inf, dtype=torch.float64, device=query.device)
-    positions = torch.zeros_like(distances, dtype=torch.int64)
-    distances[query, slot], positions[query, slot] = source.exact(query + rows.start, gallery), gallery
-    distances, order = distances.sort(dim=1, stable=True)  # in a row the gallery's order stood before
-    return _Matches(distances, positions.gather(1, order), counts)
+class _BlockSizes(NamedTuple):
+    """Queries and gallery images of a block, and the number of its queries that are counted at a time."""
+
+    rows: int
+    columns: int
+    counted_rows: int
 
 
-def _count_matches_before(
-    source: SquaredDistances, block: Tensor, error: Tensor, matches: _Matches, rows: slice, columns: slice
-) -> Tensor:
-    """int64 [R, M]: of each query, the number of images in the block with exactly 0, 1, ... M - 1 matches before them.
+def _block_sizes(block_bytes: int, width: int, table_width: int) -> _BlockSizes:
+    """Half of the memory for the block and the features that it is made of, half for counting.
 
-    Images behind all matches are not counted: they change no rank. An image whose distance in the block is within
-    the error of a match's is compared with the matches by its exact distance, then by its place in the gallery.
+    Large blocks make fast products; what is counted at a time should stay in the processor's cache.
     """
-    exact = matches.distances * source.unit
-    low = (exact * (1 - _ROUNDING) - error[:, None]).float()
-    high = (exact * (1 + _ROUNDING) + error[:, None]).float()
-    last = high.gather(1, (matches.counts[:, None] - 1).clamp(min=0)).masked_fill(matches.counts[:, None] == 0, -1)
-    pair = (block <= last).flatten().nonzero().squeeze(1).int()
-    row = pair.div(block.shape[1], rounding_mode="floor")
-    distance = block.flatten().index_select(0, pair)
-    place = _bisect(high, row, distance)
-    doubtful = (low.flatten().index_select(0, place) <= distance).nonzero().squeeze(1)
-    row, position = row[doubtful], pair[doubtful] % block.shape[1] + columns.start
-    distance = source.exact(row + rows.start, position)
-    place[doubtful] = _bisect(matches.distances, row, distance, matches.positions, position)
-    return place.bincount(minlength=high.numel()).view(high.shape)
+    pairs = min(max(1, block_bytes // 2 // BYTES_PER_PAIR), _MAX_PAIRS)
+    rows = max(1, min(_MAX_ROWS, pairs // table_width, math.isqrt(block_bytes // 8), block_bytes // 16 // width))
+    columns = max(1, min(block_bytes // 2 // (5 * rows + 4 * width), _MAX_PAIRS // rows, pairs))
+    return _BlockSizes(rows, columns, max(1, min(rows, pairs // columns)))
 
 
-def _bisect(
-    table: Tensor, row: Tensor, value: Tensor, tie_table: Tensor | None = None, tie_value: Tensor | None = None
-) -> Tensor:
-    """For each i the place of value[i] in table[row[i]]: the row's start in the flat table plus the number of entries
-    less than value[i], or equal with an entry in tie_table less than tie_value[i] (no tie_table: not counted).
-
-    table [R, W]: ascending rows, W a power of two, the last entry infinite. row: int32 [N]. Returns int32 [N].
-    """
-    entries, place, step = table.flatten(), row * table.shape[1], table.shape[1] // 2
-    while step:
-        probe = place + (step - 1)
-        entry = entries.index_select(0, probe)
-        less = entry < value
-        if tie_table is not None:
-            less |= (entry == value) & (tie_table.flatten().index_select(0, probe) < tie_value)
-        place += less * step
-        step //= 2
-    return place
+def _slices(start: int, stop: int, length: int) -> Iterator[slice]:
+    for first in range(start, stop, length):
+        yield slice(first, min(first + length, stop))
 
 
 def _check_matches(same_identity: Tensor, matches: Tensor) -> None:
@@ -195,18 +208,12 @@ def _check_matches(same_identity: Tensor, matches: Tensor) -> None:
         f"None of the {len(matches)} queries has a true match in the gallery, so there is nothing to score: "
         f"{own_camera} have images of their identity there only from their own camera, which the protocol leaves out, "
         f"and {len(matches) - own_camera} have none. Check that identities are numbered alike in query and gallery; "
-        "a set taken by a single camera needs camera numbers that differ between query and gallery."
+        "a set taken by a single camera is ranked with camera_rule=False (TEST.CAMERA_RULE False)."
     )
 
 
 def _summarise(
-    blocks: list[_Block],
-    queries: LabelledFeatures,
-    images: LabelledFeatures,
-    total: int,
-    max_rank: int,
-    per_query: bool,
-    metric: str,
+    blocks: list[_Block], queries: LabelledFeatures, total: int, options: _Options
 ) -> RankingResults:
     counts, ranks = (torch.cat(parts) for parts in zip(*((b.counts, b.ranks) for b in blocks), strict=True))
     number = torch.arange(1, ranks.shape[1] + 1, device=ranks.device)
@@ -228,21 +235,20 @@ def _summarise(
     return RankingResults(
         mAP=float(np.nanmean(results.average_precision)),
         mINP=float(np.nanmean(results.inverse_negative_penalty)),
-        cmc=np.cumsum(np.bincount(first, minlength=max_rank + 1)[1 : max_rank + 1]) / len(first),
+        cmc=np.cumsum(np.bincount(first, minlength=options.max_rank + 1)[1 : options.max_rank + 1]) / len(first),
         num_queries=total,
         num_valid_queries=len(first),
-        per_query=results if per_query else None,
-        ranked_lists=_ranked_lists(blocks, queries, images, total, metric) if blocks[0].nearest else None,
+        per_query=results if options.per_query else None,
     )
 
 
 def _ranked_lists(
-    blocks: list[_Block], queries: LabelledFeatures, images: LabelledFeatures, total: int, metric: str
+    blocks: list[_Block], queries: LabelledFeatures, images: LabelledFeatures, total: int, options: _Options
 ) -> RankedLists:
     index = torch.cat([block.nearest.indices for block in blocks])
-    distances = to_metric(torch.cat([block.nearest.distances for block in blocks]), metric)
+    distances = to_metric(torch.cat([block.nearest.distances for block in blocks]), options.metric)
     same = images.pids[index] == queries.pids[:, None]
-    own_camera = images.camids[index] == queries.camids[:, None]
+    own_camera = (images.camids[index] == queries.camids[:, None]) & options.camera_rule
     kinds = torch.where(same, torch.where(own_camera, EntryKind.IGNORED, EntryKind.MATCH), EntryKind.WRONG)
     rows, shape = queries.positions.cpu().numpy(), (total, index.shape[1])
     lists = RankedLists(np.full(shape, -1), np.full(shape, np.nan), np.full(shape, EntryKind.IGNORED, dtype=np.uint8))

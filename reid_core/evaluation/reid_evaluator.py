@@ -19,7 +19,8 @@ class ReIDEvaluator:
     """Scores the features of a dataset's query and gallery images by the field's protocol (see `ranking.evaluate`).
 
     name: the dataset's, for the log and for errors. query, gallery: its records, in the order of the features.
-    cmc_ranks: ranks reported, each at least 1. per_query: report each query's results too.
+    cmc_ranks: ranks reported, each at least 1. per_query: report each query's results too. camera_rule,
+    false_positive_rates, camera_pairs: as in `ranking.evaluate`; the camera pairs' table goes to the log.
     """
 
     def __init__(
@@ -31,11 +32,19 @@ class ReIDEvaluator:
         normalize: bool = True,
         cmc_ranks: Sequence[int] = (1, 5, 10),
         per_query: bool = False,
+        camera_rule: bool = True,
+        false_positive_rates: Sequence[float] = (),
+        camera_pairs: bool = False,
     ):
         if any(rank < 1 for rank in cmc_ranks):
             raise ValueError(f"CMC ranks count from 1, got {list(cmc_ranks)}.")
+        if not all(0 <= rate <= 1 for rate in false_positive_rates):
+            raise ValueError(
+                f"False positive rates are shares from 0 to 1, got {list(false_positive_rates)}; see TEST.FPR."
+            )
         self.name, self.cmc_ranks, self.per_query = name, tuple(cmc_ranks), per_query
-        self.metric, self.normalize = metric, normalize
+        self.metric, self.normalize, self.camera_rule = metric, normalize, camera_rule
+        self.false_positive_rates, self.camera_pairs = tuple(false_positive_rates), camera_pairs
         self._query, self._gallery = _labels(query), _labels(gallery)
 
     @classmethod
@@ -50,14 +59,18 @@ class ReIDEvaluator:
             "normalize": test.NORMALIZE_FEATURES,
             "cmc_ranks": test.CMC_RANKS,
             "per_query": test.PER_QUERY,
+            "camera_rule": test.CAMERA_RULE,
+            "false_positive_rates": test.FPR if test.ROC else (),
+            "camera_pairs": test.CAMERA_PAIRS,
         }
 
     def evaluate(self, query_features: np.ndarray | Tensor, gallery_features: np.ndarray | Tensor) -> dict[str, Any]:
-        """Features [Q, D] and [G, D] -> {"mAP", "mINP", "rank1", ...} as floats in percent, 0 to 100.
+        """Features [Q, D] and [G, D] -> {"mAP", "mINP", "rank1", ..., "TPR@FPR=1e-3", ...}: floats in percent.
 
         With `per_query` also "per_query": {"AP", "INP"} float64 [Q] in percent, NaN without a true match, and
-        "first_match_rank" int64 [Q], 0 without one. Raises ValueError, naming the dataset, for features that do not
-        fit its records or cannot be scored.
+        "first_match_rank" int64 [Q], 0 without one. With `camera_pairs` also "camera_pairs": a dict of the columns of
+        CameraPairs, mAP and rank1 in percent. Raises ValueError, naming the dataset, for features that do not fit its
+        records or cannot be scored.
         """
         results = self.rank(query_features, gallery_features)
         scores: dict[str, Any] = results.percentages(self.cmc_ranks)
@@ -67,6 +80,10 @@ class ReIDEvaluator:
                 "INP": 100 * results.per_query.inverse_negative_penalty,
                 "first_match_rank": results.per_query.first_match_rank,
             }
+        if results.camera_pairs is not None:
+            columns = vars(results.camera_pairs)
+            scores["camera_pairs"] = columns | {key: 100 * columns[key] for key in ("mAP", "rank1")}
+            get_logger().info(f"{self.name}, by pair of cameras:\n{results.camera_pairs.table()}")
         uncounted = results.num_queries - results.num_valid_queries
         if uncounted:
             get_logger().info(
@@ -88,6 +105,9 @@ class ReIDEvaluator:
                 self._gallery[1],
                 metric=self.metric,
                 normalize=self.normalize,
+                camera_rule=self.camera_rule,
+                false_positive_rates=self.false_positive_rates,
+                camera_pairs=self.camera_pairs,
                 max_rank=max(50, *self.cmc_ranks),
                 per_query=self.per_query or top_k > 0,
                 top_k=top_k,

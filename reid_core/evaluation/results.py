@@ -51,12 +51,56 @@ class PerQueryResults:
 
 
 @dataclass(frozen=True)
+class RocCurve:
+    """Points of the verification curve (see the module `roc` for what counts as positive), all exact.
+
+    thresholds: float64 [T], falling, distances as in RankedLists; the first is infinite. false_positive_rate,
+    true_positive_rate: float64 [T], shares of the matching pairs and of the others at that distance or beyond.
+    tpr_at: the true positive rate at each asked false positive rate, or rather at the curve's closest.
+    """
+
+    thresholds: np.ndarray
+    false_positive_rate: np.ndarray
+    true_positive_rate: np.ndarray
+    tpr_at: Mapping[float, float]
+    num_matching_pairs: int
+    num_other_pairs: int
+
+
+@dataclass(frozen=True)
+class CameraPairs:
+    """Results of each query camera against each gallery camera, as shares in [0, 1].
+
+    query_cameras: int64 [A]; gallery_cameras: int64 [B], both rising. mAP, rank1: float64 [A, B], NaN without a query
+    that has a true match. num_valid_queries: int64 [A, B].
+    """
+
+    query_cameras: np.ndarray
+    gallery_cameras: np.ndarray
+    mAP: np.ndarray  # noqa: N815
+    rank1: np.ndarray
+    num_valid_queries: np.ndarray
+
+    def table(self) -> str:
+        """A text table: mAP and rank-1 in percent, a row for each query camera; a dash where nothing was counted."""
+
+        def cell(precision: float, rank1: float) -> str:
+            return "-" if math.isnan(precision) else f"{100 * precision:.1f} / {100 * rank1:.1f}"
+
+        rows = zip(self.query_cameras, self.mAP, self.rank1, strict=True)
+        body = [[camera, *map(cell, precisions, firsts)] for camera, precisions, firsts in rows]
+        headers = ["mAP / rank-1, query camera", *map(str, self.gallery_cameras)]
+        align = ("left", *("right" for _ in self.gallery_cameras))
+        return tabulate(body, headers=headers, tablefmt="github", colalign=align, disable_numparse=True)
+
+
+@dataclass(frozen=True)
 class RankingResults:
     """Metrics of one query set against one gallery, as shares in [0, 1].
 
     mAP: mean average precision. mINP: mean inverse negative penalty. cmc: float64 [max_rank], cmc[r - 1] is the
     share of counted queries whose first true match has rank r or better. num_valid_queries: those with a true
-    match, over which all means are taken. per_query, ranked_lists: None unless asked for.
+    match, over which all means are taken. per_query, ranked_lists, roc, camera_pairs: None unless asked for.
     """
 
     mAP: float  # noqa: N815 - the field's name for it
@@ -66,9 +110,11 @@ class RankingResults:
     num_valid_queries: int
     per_query: PerQueryResults | None = None
     ranked_lists: RankedLists | None = None
+    roc: RocCurve | None = None
+    camera_pairs: CameraPairs | None = None
 
     def percentages(self, ranks: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
-        """{"mAP", "mINP", "rank1", ...} in percent, the CMC at the given ranks.
+        """{"mAP", "mINP", "rank1", ...} in percent, the CMC at the given ranks; with a ROC also "TPR@FPR=1e-3", ...
 
         Raises ValueError for a rank outside 1..max_rank.
         """
@@ -76,7 +122,9 @@ class RankingResults:
             if not 1 <= rank <= len(self.cmc):
                 raise ValueError(f"The CMC was computed for ranks 1 to {len(self.cmc)}; rank {rank} is not among them.")
         table = {"mAP": 100 * self.mAP, "mINP": 100 * self.mINP}
-        return table | {f"rank{rank}": 100 * float(self.cmc[rank - 1]) for rank in ranks}
+        table |= {f"rank{rank}": 100 * float(self.cmc[rank - 1]) for rank in ranks}
+        rates = self.roc.tpr_at if self.roc else {}
+        return table | {f"TPR@FPR={_scientific(asked)}": 100 * rate for asked, rate in rates.items()}
 
 
 def results_table(results: Mapping[str, Mapping[str, Any]], label: str = "dataset") -> str:
@@ -106,6 +154,10 @@ def scalar_columns(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
             if isinstance(value, int | float | np.number) and not isinstance(value, bool)
         )
     )
+
+
+def _scientific(value: float) -> str:
+    return np.format_float_scientific(value, trim="-", exp_digits=1)
 
 
 def _plain(value: Any) -> Any:

@@ -68,7 +68,8 @@ def plain_draws(features, seed, galleries, rank=1):
 @pytest.mark.parametrize("seed", range(4))
 def test_equals_a_plain_loop_over_the_draws(seed):
     features = features_of(seed)
-    found = build("TEST.GALLERY_SEED", str(seed), "TEST.CMC_RANKS", "[2]", "TEST.RANDOM_GALLERIES", "4").evaluate(*features)
+    words = "TEST.GALLERY_SEED", str(seed), "TEST.CMC_RANKS", "[2]", "TEST.RANDOM_GALLERIES", "4"
+    found = build(*words).evaluate(*features)
     expected = plain_draws(features, seed, galleries=4, rank=2)
     assert list(found) == ["mAP", "mINP", "rank2", "mAP_std", "mINP_std", "rank2_std"]
     assert all(type(value) is float for value in found.values())

@@ -29,7 +29,7 @@ def random_set(seed, queries=12, gallery=40, width=5, identities=6, cameras=3, l
 
 
 def assert_plain(arrays, **options):
-    expected = plain.score(*arrays)
+    expected = plain.score(*arrays, camera_rule=options.get("camera_rule", True))
     found = evaluate(*arrays, per_query=True, **options)
     assert found.mAP == pytest.approx(expected["mAP"], rel=1e-12)
     assert found.mINP == pytest.approx(expected["mINP"], rel=1e-12)
@@ -54,21 +54,71 @@ def assert_plain(arrays, **options):
     cameras=st.integers(1, 4),
     levels=st.integers(0, 3),
     block_bytes=st.sampled_from([1, 700, 5000, 10**8]),
+    camera_rule=st.booleans(),
 )
-@settings(max_examples=150, deadline=None)
-def test_equals_the_plain_protocol(seed, queries, gallery, identities, cameras, levels, block_bytes):
+@settings(max_examples=200, deadline=None)
+def test_equals_the_plain_protocol(seed, queries, gallery, identities, cameras, levels, block_bytes, camera_rule):
+    """Ties, junk, queries of a single camera and queries without a match included; with none at all it is an error."""
     arrays = random_set(seed, queries, gallery, 2, identities, cameras, levels)
-    junk_free = (arrays[2] != -1).any() and (arrays[3] != -1).any()
-    assume(junk_free and any(ranking and ranking.matches for ranking in rankings_of(arrays)))
-    assert_plain(arrays, block_bytes=block_bytes)
+    assume((arrays[2] != -1).any() and (arrays[3] != -1).any())
+    if any(ranking and ranking.matches for ranking in rankings_of(arrays, camera_rule)):
+        assert_plain(arrays, block_bytes=block_bytes, camera_rule=camera_rule)
+    else:
+        with pytest.raises(ValueError, match="None of the .* queries has a true match"):
+            evaluate(*arrays, block_bytes=block_bytes, camera_rule=camera_rule)
 
 
-def rankings_of(arrays):
+@given(
+    seed=st.integers(0, 10**6),
+    value=st.sampled_from([0.0, np.nan, np.inf, -np.inf]),
+    side=st.integers(0, 1),
+    metric=st.sampled_from(["euclidean", "cosine"]),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_row_that_cannot_be_ranked_is_named_and_one_that_is_junk_is_not_read(seed, value, side, metric):
+    arrays = random_set(seed, 8, 24, 3, 4)
+    row = seed % len(arrays[side])
+    arrays[side][row] = value
+    assume(any(ranking and ranking.matches for ranking in rankings_of(cleaned(arrays))))
+    if arrays[2 + side][row] == -1 or (value == 0 and metric == "euclidean"):
+        unit = cleaned(arrays)
+        if metric == "cosine":
+            unit[:2] = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in unit[:2]]
+        assert evaluate(*arrays, metric=metric).mAP == pytest.approx(plain.score(*unit)["mAP"])
+    else:
+        problem = f"{('query', 'gallery')[side]} features {'are all zero' if value == 0 else 'hold NaN or infinite'}"
+        with pytest.raises(ValueError, match=rf"1 of \d+ {problem}.*position {row}\."):
+            evaluate(*arrays, metric=metric)
+
+
+def cleaned(arrays):
+    """The arrays with junk as ones."""
+    junk = [np.where(pids[:, None] == -1, 1, rows) for rows, pids in zip(arrays[:2], arrays[2:4], strict=True)]
+    return [*(np.nan_to_num(rows, nan=1, posinf=1, neginf=1) for rows in junk), *arrays[2:]]
+
+
+def rankings_of(arrays, camera_rule=True):
     query, gallery, query_pids, gallery_pids, query_camids, gallery_camids = arrays
     return [
-        plain.rank_one(row, gallery, pid, camid, gallery_pids, gallery_camids) if pid != -1 else None
+        plain.rank_one(row, gallery, pid, camid, gallery_pids, gallery_camids, camera_rule) if pid != -1 else None
         for row, pid, camid in zip(query, query_pids, query_camids, strict=True)
     ]
+
+
+def test_without_the_camera_rule_no_camera_is_read():
+    arrays = random_set(2)
+    expected = evaluate(*arrays, camera_rule=False, top_k=40)
+    for columns in ([np.zeros(12, int), np.zeros(40, int)], []):
+        found = evaluate(*arrays[:4], *columns, camera_rule=False, top_k=40)
+        assert (found.mAP, found.mINP) == (expected.mAP, expected.mINP)
+        np.testing.assert_array_equal(found.ranked_lists.kinds, expected.ranked_lists.kinds)
+        assert not (found.ranked_lists.kinds[arrays[2] != -1] == EntryKind.IGNORED).any()
+
+
+@pytest.mark.parametrize("options", [{}, {"camera_rule": False, "camera_pairs": True}])
+def test_missing_cameras_are_refused_where_they_are_read(options):
+    with pytest.raises(ValueError, match="camera numbers of query or gallery are missing.*camera_rule=False"):
+        evaluate(*good_arrays()[:4], **options)
 
 
 class Vague(SquaredDistances):
@@ -346,6 +396,7 @@ def test_input_that_does_not_fit_is_refused(position, value, message):
         ({"max_rank": 0}, "max_rank=0"),
         ({"block_bytes": 0}, "block_bytes=0"),
         ({"top_k": -1}, "top_k=-1"),
+        ({"false_positive_rates": [0.1, 1.5]}, r"shares from 0 to 1, got \[0.1, 1.5\]"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options, message):

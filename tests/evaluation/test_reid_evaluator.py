@@ -1,5 +1,6 @@
 """The evaluator takes its settings from the config and its labels from the dataset's records."""
 
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,14 +8,15 @@ import pytest
 import torch
 
 from reid_core.config import get_cfg
-from reid_core.evaluation import ReIDEvaluator
+from reid_core.evaluation import ReIDEvaluator, evaluate
 from reid_core.registry import EVALUATOR_REGISTRY
 from reid_core.structures import ReIDImage
 from tests.evaluation import plain
 from tests.evaluation.test_ranking import random_set
+from tests.paths import ROOT
 
 
-def build(arrays, *overrides):
+def build(arrays, *overrides, evaluator="ReIDEvaluator"):
     cfg = get_cfg()
     cfg.merge_from_list(list(overrides))
     query, gallery = (
@@ -22,7 +24,7 @@ def build(arrays, *overrides):
         for side, columns in (("q", arrays[2::2]), ("g", arrays[3::2]))
     )
     dataset = SimpleNamespace(name="Tiny", query=query, gallery=gallery)
-    return EVALUATOR_REGISTRY.build("ReIDEvaluator", cfg, dataset=dataset)
+    return EVALUATOR_REGISTRY.build(evaluator, cfg, dataset=dataset)
 
 
 def test_percentages_of_the_configured_ranks():
@@ -87,3 +89,42 @@ def test_uncounted_queries_are_logged(caplog):
         build(arrays).evaluate(*arrays[:2])
     uncounted = 12 - plain.score(*arrays)["valid"]
     assert f"Tiny: {uncounted} of 12 queries have no true match" in caplog.text
+
+
+def test_the_curve_on_request():
+    arrays = random_set(1)
+    assert list(build(arrays).evaluate(*arrays[:2])) == ["mAP", "mINP", "rank1", "rank5", "rank10"]
+    found = build(arrays, "TEST.ROC", "True", "TEST.FPR", "[0.01, 0.2]").evaluate(*arrays[:2])
+    expected = evaluate(*arrays, normalize=True, false_positive_rates=[0.01, 0.2]).roc.tpr_at
+    assert found["TPR@FPR=1e-2"] == 100 * expected[0.01] and found["TPR@FPR=2e-1"] == 100 * expected[0.2]
+    with pytest.raises(ValueError, match=r"shares from 0 to 1, got \[1.0, 10.0\]; see TEST.FPR"):
+        build(arrays, "TEST.ROC", "True", "TEST.FPR", "[1.0, 10.0]")
+
+
+def test_camera_pairs_in_results_and_log(caplog):
+    arrays = random_set(1)
+    with caplog.at_level("INFO", logger="reid"):
+        found = build(arrays, "TEST.CAMERA_PAIRS", "True").evaluate(*arrays[:2])["camera_pairs"]
+    expected = evaluate(*arrays, normalize=True, camera_pairs=True).camera_pairs
+    np.testing.assert_allclose(found["mAP"], 100 * expected.mAP)
+    assert found["query_cameras"].tolist() == expected.query_cameras.tolist()
+    assert f"Tiny, by pair of cameras:\n{expected.table()}" in caplog.text
+
+
+def test_a_set_of_one_camera():
+    arrays = random_set(1)
+    arrays[4][:] = arrays[5][:] = 0
+    with pytest.raises(ValueError, match=r"Tiny cannot be scored.*TEST\.CAMERA_RULE False"):
+        build(arrays).evaluate(*arrays[:2])
+    found = build(arrays, "TEST.CAMERA_RULE", "False").evaluate(*arrays[:2])
+    assert found["mAP"] == 100 * evaluate(*arrays[:4], normalize=True, camera_rule=False).mAP
+
+
+def test_the_rule_of_ones_own_in_the_documentation(monkeypatch):
+    arrays = random_set(1, queries=30, gallery=90, cameras=6)
+    monkeypatch.setattr(EVALUATOR_REGISTRY, "_obj_map", dict(EVALUATOR_REGISTRY._obj_map))
+    block = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "evaluation.md").read_text(), re.S)[-1]
+    exec(block, {})
+    found = build(arrays, evaluator="SiteEvaluator").evaluate(*arrays[:2])
+    expected = evaluate(*arrays[:4], arrays[4] // 3, arrays[5] // 3, normalize=True)
+    assert found["mAP"] == 100 * expected.mAP != build(arrays).evaluate(*arrays[:2])["mAP"]

@@ -69,6 +69,27 @@ def test_every_query_as_fast_reid_scores_it(name):
     np.testing.assert_allclose(found.per_query.inverse_negative_penalty[counted], METRICS[f"fr_{name}_INP"], atol=1e-9)
 
 
+@pytest.mark.parametrize(("name", "rates"), helpers.cases("metrics", r"fr_(eu|cos)_tpr_at_fpr_(.*)"))
+@pytest.mark.parametrize("block_bytes", [3000, 2**26])
+def test_true_positive_rates_at_fixed_false_positive_rates(name, rates, block_bytes):
+    asked = [float(rate) for rate in rates.split("_")]
+    found = score(1, metric=METRIC_OF[name], false_positive_rates=asked, block_bytes=block_bytes).roc
+    assert [found.num_matching_pairs, found.num_other_pairs] == METRICS[f"fr_{name}_roc_npos_nneg"].tolist()
+    expected = METRICS[f"fr_{name}_tpr_at_fpr_{rates}"]
+    np.testing.assert_allclose([found.tpr_at[rate] for rate in asked], expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(("name",), helpers.cases("metrics", r"fr_(eu|cos)_roc_sum"))
+def test_pairs_of_the_curve(name):
+    """Which pairs count: the sums of the distances of matching pairs and of the others."""
+    distances = squared_distances(METRIC_OF[name]) * (0.5 if name == "cos" else 1)
+    (query_pids, gallery_pids), (query_camids, gallery_camids) = split("pids"), split("camids")
+    same = query_pids[:, None] == gallery_pids
+    matching = same & (query_camids[:, None] != gallery_camids)
+    sums = distances[matching].sum(), distances[~same].sum()
+    np.testing.assert_allclose(sums, METRICS[f"fr_{name}_roc_sum"], rtol=1e-5)
+
+
 def small_set() -> list[np.ndarray]:
     """Queries from number 4 on, the first images of the gallery (INDEX.md, `small_*`)."""
     number = int(METRICS["small_ng"])
