@@ -16,6 +16,7 @@ def _code(text):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_configs_and_links_exist(page):
     text = page.read_text()
+    assert not re.search(r"^[A-Z_]+$", text, re.M), f"{page.name} has a line that waits to be filled in"
     code = _code(text)
     for path in re.findall(r"(?<![\w/])((?:tools|benchmarks|projects|reid_core|configs|tests|docs)/[\w./-]+\w)", code):
         if "..." not in path:
