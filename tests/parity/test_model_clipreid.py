@@ -63,4 +63,6 @@ def test_what_is_saved(case):
     _, model, _ = _case(case)
     fixed_embeddings = {"prompt_learner.token_prefix", "prompt_learner.token_suffix"}  # ours: the whole template
     theirs = {our_name(name) for name in set(GOLDEN[f"{case}_state_keys"].tolist()) - fixed_embeddings}
-    assert set(model.state_dict()) - {"backbone.position_grid", "text_features", "text.prompts.template"} == theirs
+    assert set(model.state_dict()) - {
+        "backbone.position_grid", "text_features", "text.prompts.template", "text.prompts.token_ids",
+    } == theirs
