@@ -19,6 +19,10 @@ ENCODERS = {"vit": "ViT-B-16", "rn": "RN50"}
 """Names of the encoders in cases -> names of the golden weights."""
 
 
+OWN_BUFFERS = {"backbone.position_grid", "text_features", "text.prompts.template", "text.prompts.token_ids"}
+"""What our models save and the authors' do not."""
+
+
 def our_name(name: str) -> str:
     """`image_encoder.X`, `cv_embed`, `bottleneck.X`, `text_encoder.X` ... of the authors' models -> ours."""
     if name.startswith("image_encoder."):
