@@ -396,8 +396,10 @@ def test_test_loader_takes_plain_records(tmp_path):
 def test_workers_of_a_test_loader_end_when_it_is_left_early(market):
     wait_for_no_children()
     for _ in TestLoader(market.train, lambda image: image, 2, num_workers=2):
+        assert multiprocessing.active_children()
         break
     wait_for_no_children()
+    assert not multiprocessing.active_children()
 
 
 def test_persistent_workers_on_request(market):

@@ -85,7 +85,9 @@ def test_without_labels_one_colour_and_the_nearest_distance(monkeypatch):
 
 @pytest.mark.parametrize("count", [4, 5])
 def test_few_points_can_be_drawn(count):
-    embedding_figure({"few": (torch.randn(count, 8), None)})
+    figure = embedding_figure({"few": (torch.randn(count, 8), None)})
+    assert figure.png.startswith(b"\x89PNG")
+    assert figure.numbers["few"]["nearest"] > 0
 
 
 @pytest.mark.parametrize(
