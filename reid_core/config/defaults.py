@@ -13,6 +13,10 @@ def get_cfg() -> CfgNode:
     cfg.TRAINER = "DefaultTrainer"  # the registered trainer; a method with another plan of stages registers its own
     cfg.STAGES = CfgNode()  # stages before the last: STAGES.<NAME>.SOLVER overrides SOLVER there; added by projects
     cfg.HOOKS = []  # names of registered hooks to add, before those that log, evaluate and save
+    demo = cfg.DEMO = CfgNode()  # read by the demo alone
+    demo.TRAIN_IDENTITIES = 500  # identities rendered for training
+    demo.IMAGES_PER_CAMERA = 3  # pictures of each identity by each of the cameras that see it
+    demo.SOURCE = ""  # config of a run on other rendered data to start from (another domain); "" for none
     _add_model(cfg)
     _add_data(cfg)
     _add_solver(cfg)
@@ -55,6 +59,13 @@ def _add_data(cfg: CfgNode) -> None:
     datasets.ROOT = "datasets"  # folder in which the datasets' own folders lie
     datasets.TRAIN = ["Market1501"]  # registered datasets, joined for training (identities and cameras kept apart)
     datasets.TEST = ["Market1501"]  # registered datasets, each evaluated on its own
+    # Both lists also take "Manifest:<file>" and "ImageFolder:<folder>", below ROOT or absolute: docs/own_data.md
+    own = datasets.OWN_DATA = CfgNode()
+    own.KIND = "person"  # what they show: "person" or "vehicle"
+    own.PATTERN = ""  # ImageFolder: regular expression with groups camid, pid, viewid, for paths below train/
+    own.UNLABELLED = False  # ImageFolder: the training images have no identities
+    own.CHECK_FILES = True  # Manifest: look whether every image exists before the run
+    datasets.USE_LABELS = True  # False: identities of the training images are not used (methods that cluster them)
 
     inputs = cfg.INPUT = CfgNode()
     inputs.SIZE_TRAIN = [256, 128]  # height, width in pixels
@@ -63,12 +74,28 @@ def _add_data(cfg: CfgNode) -> None:
     inputs.TEST_TRANSFORMS = ["Resize"]  # registered, in order
     inputs.INTERPOLATION_TRAIN = "bicubic"  # of the resize: "bicubic" or "bilinear"
     inputs.INTERPOLATION_TEST = "bilinear"  # the same for evaluation and for encoding the training set
+    inputs.SCALED_DECODING_TRAIN = True  # JPEGs of twice SIZE_TRAIN or more are decoded at 1/2, 1/4, 1/8: faster
+    inputs.SCALED_DECODING_TEST = False  # the same for SIZE_TEST; changes features slightly, see docs/input_pipeline.md
+    inputs.ON_BAD_IMAGE = "raise"  # undecodable files: "raise", or "skip": looked for before the run, left out, listed
     inputs.FLIP_PROBABILITY = 0.5  # share of the training images that are mirrored
     inputs.PADDING = 10  # pixels of black added on each side before the random crop
     inputs.ERASING_PROBABILITY = 0.5  # share of the training images that a box is erased from
     inputs.ERASING_AREA = [0.02, 0.4]  # smallest and largest share of the image that is erased
     inputs.ERASING_ASPECT = [0.3, 3.3]  # smallest and largest height / width of the erased box
     inputs.ERASING_FILL = "mean"  # "mean": MODEL.PIXEL_MEAN; "noise": normal noise per pixel, after normalisation
+    inputs.COLOR_JITTER_PROBABILITY = 1.0  # share of the training images (transform ColorJitter, not in use by default)
+    inputs.COLOR_JITTER_BRIGHTNESS = 0.15  # x of its factor, drawn from [1 - x, 1 + x]; 0: unchanged
+    inputs.COLOR_JITTER_CONTRAST = 0.15  # the same for contrast
+    inputs.COLOR_JITTER_SATURATION = 0.1  # the same for saturation
+    inputs.COLOR_JITTER_HUE = 0.0  # largest shift of the hue in either direction, in turns, up to 0.5
+    inputs.AUGMIX_PROBABILITY = 1.0  # share of the training images (transform AugMix, not in use by default)
+    inputs.AUGMIX_SEVERITY = 3  # strength of its operations, 1 to 10
+    inputs.AUGMIX_WIDTH = 3  # chains of operations that are mixed
+    inputs.AUGMIX_DEPTH = 0  # operations in a chain; 0: drawn from 1, 2, 3
+    inputs.AUGMIX_ALPHA = 1.0  # of the weights' distributions; large: equal weights, small: one chain dominates
+    inputs.RAND_AUGMENT_PROBABILITY = 1.0  # share of the training images (transform RandAugment, not in use by default)
+    inputs.RAND_AUGMENT_NUM_OPERATIONS = 2  # operations applied one after the other
+    inputs.RAND_AUGMENT_MAGNITUDE = 9  # their strength, 0 to 30
     inputs.EXTRA_VIEWS = 0  # further augmented views of each training image; batches then hold "views", the plain first
     inputs.EXTRA_VIEW_TRANSFORMS = []  # registered, in order, of the further views; []: those of TRAIN_TRANSFORMS
     inputs.EXTRA_VIEW_ERASING_AREA = []  # ERASING_AREA of the further views, [a, a] for exactly a; []: the same
@@ -79,6 +106,7 @@ def _add_data(cfg: CfgNode) -> None:
     loader.NUM_INSTANCES = 4  # K: images of each identity in a batch
     loader.NUM_WORKERS = 4  # processes that decode images, per training process; 0: none
     loader.PREFETCH_FACTOR = 4  # batches that each worker prepares ahead
+    loader.CACHE_DIR = ""  # folder for decoded and resized images, built once, shared by processes and runs; "": none
 
 
 def _add_solver(cfg: CfgNode) -> None:
@@ -111,6 +139,7 @@ def _add_run(cfg: CfgNode) -> None:
     test.GALLERY_SEED = 0  # of these galleries: the same for runs with other seeds
     test.SINGLE_SHOT_GALLERIES = 100  # such galleries of the single-shot protocol (SingleShotEvaluator, CUHK03's first)
     test.BATCH_SIZE = 128  # images in an encoding step, per process
+    test.PRECISION = "float32"  # arithmetic of encoding test images: or "bfloat16", "float16", "auto": the device's own
     test.PERIOD = 10  # epochs between evaluations; the last epoch is always evaluated; 0: only the last
     test.METRIC = "euclidean"  # "euclidean" or "cosine"
     test.SIDE_INFORMATION = True  # give a model with side information the cameras and views of sets it was trained on
@@ -120,6 +149,18 @@ def _add_run(cfg: CfgNode) -> None:
     test.CAMERA_PAIRS = False  # also mAP and rank-1 of each query camera against each gallery camera; logged as a table
     test.ROC = False  # also the true positive rates of verification at the rates TEST.FPR, over all pairs
     test.FPR = [1e-4, 1e-3, 1e-2]  # false positive rates, shares: see docs/evaluation.md for what counts as positive
+    test.RERANK = False  # also score k-reciprocal re-ranking: a row of its own in the table, "reranked/mAP" in metrics
+    test.RERANK_K1 = 50  # neighbours whose lists must be reciprocal
+    test.RERANK_K2 = 15  # nearest images over which an image's code is averaged; 1: none
+    test.RERANK_LAMBDA = 0.3  # share of the original distance, in [0, 1]
+    test.QUERY_EXPANSION = False  # also score features averaged with their neighbours' (alpha query expansion)
+    test.QUERY_EXPANSION_K = 5  # images that are averaged, the image itself included
+    test.QUERY_EXPANSION_ALPHA = 3.0  # power of the cosine similarities that weight them
+    test.QUERY_EXPANSION_ROUNDS = 1  # how often
+    test.QUERY_EXPANSION_GALLERY = True  # the gallery's features too, by all images; False: queries only
+    test.FLIP = False  # features of each image and of its mirror image are added
+    test.ENSEMBLE_WEIGHTS = []  # --eval-only: further checkpoints, whose features are combined with MODEL.WEIGHTS's
+    test.ENSEMBLE = "concatenate"  # how: "concatenate", or "average" where all features are equally wide
     test.PER_QUERY = False  # keep each query's average precision and ranks in the results
 
     checkpoint = cfg.CHECKPOINT = CfgNode()

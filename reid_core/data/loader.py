@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from reid_core.data.device_copies import copies_to
 from reid_core.data.image_table import ImageTable
 from reid_core.data.samplers.base import BatchSampler
 from reid_core.data.training_set import TrainingSet
@@ -40,12 +41,18 @@ class TrainLoader:
         world_size: int = 1,
         pin_memory: bool = False,
         seed: int = 0,
+        scaled_decoding: bool = False,
+        cache_dir: str = "",
+        device: torch.device | None = None,
     ):
         """transform: image uint8 [3, H, W] -> [3, H, W], or [V, 3, H, W] for several views of it (key "views").
 
         iterations_per_epoch: the sampler restarts as needed to fill it; 0: one pass of the sampler.
         num_workers: processes that decode, 0 for none. prefetch_factor: batches that each prepares ahead.
-        Raises ValueError if the batch cannot be shared equally by `world_size` processes.
+        scaled_decoding: decode JPEGs that are much larger than needed at a part of their size.
+        cache_dir: folder for a cache of the decoded images, "" for none; built here if it is not there.
+        device: CUDA device that the images (not the other columns) are copied to while it computes; None: none.
+        Raises ValueError if the batch cannot be shared equally by `world_size` processes, OSError as ImageCache.
         """
         if sampler.batch_size % world_size:
             raise ValueError(
@@ -58,10 +65,12 @@ class TrainLoader:
             raise ValueError(f"SOLVER.ITERATIONS_PER_EPOCH must not be negative, got {iterations_per_epoch}.")
         self.training_set, self.sampler = training_set, sampler
         self.targets: Tensor = training_set.targets
+        self._idle = False
         self.seed, self._iterations, self._pin_memory = seed, iterations_per_epoch, pin_memory
         share = sampler.batch_size // world_size
         self._share = slice(rank * share, (rank + 1) * share)
-        files = ImageFiles(training_set.paths, transform)
+        self._copies = copies_to(device)
+        files = ImageFiles(training_set.paths, transform, scaled_decoding, cache_dir, num_workers)
         self._pool = WorkerPool(files, num_workers, prefetch_factor, pin_memory, persistent_workers=True)
 
     @property
@@ -70,17 +79,24 @@ class TrainLoader:
         return self._iterations or self.sampler.max_batches
 
     def length(self, epoch: int) -> int:
-        """Steps in this epoch, exact with the present targets. With an identity sampler passes differ in length."""
+        """Steps in this epoch, exact with the present targets; 0 if they are None. With an identity sampler passes
+        differ in length."""
+        if self._idle:
+            return 0
         return self._iterations or self.sampler.length(epoch, restart=0)
 
-    def set_targets(self, targets: Tensor) -> None:
+    def set_targets(self, targets: Tensor | None, sample_by: Tensor | None = None) -> None:
         """Replace the labels of the training set, for sampling and in the batches; between epochs.
 
-        targets: int64 [N]; -1 leaves an image out. Raises ValueError as BatchSampler.set_targets.
-        To sample by other labels than those in the batches, call `sampler.set_targets` afterwards.
+        targets: int64 [N]; -1 leaves an image out. sample_by: other labels for the sampler (int64 [N]), where those in
+        the batches are not what batches are balanced over. Raises ValueError, and changes nothing, as
+        BatchSampler.set_targets. targets None: there is nothing to train on; epochs have no batch until some are set.
         """
-        self.sampler.set_targets(targets)
-        self.targets = torch.as_tensor(targets, dtype=torch.int64).clone()
+        if targets is None:
+            self.targets, self._idle = torch.full_like(self.targets, -1), True
+            return
+        self.sampler.set_targets(targets if sample_by is None else sample_by)
+        self.targets, self._idle = torch.as_tensor(targets, dtype=torch.int64).clone(), False
 
     def epoch(self, epoch: int, first_iteration: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from `first_iteration` (counted from 0) on; as they would be in a full epoch.
@@ -104,7 +120,7 @@ class TrainLoader:
             }
             if self._pin_memory:
                 columns = {name: column.pin_memory() for name, column in columns.items()}
-            yield Batch(**{_image_key(loaded.images): loaded.images}, **columns)
+            yield Batch(**{_image_key(loaded.images): self._copies(loaded.images)}, **columns)
 
     def close(self) -> None:
         """End the worker processes; a later epoch starts new ones."""
@@ -118,6 +134,8 @@ class TrainLoader:
                 yield Task(batch[self._share], seeds)
 
     def _global_batches(self, epoch: int) -> Iterator[list[int]]:
+        if self._idle:
+            return
         if not self._iterations:
             yield from self.sampler.batches(epoch, 0)
             return
@@ -147,6 +165,9 @@ class TestLoader:
         world_size: int = 1,
         pin_memory: bool = False,
         persistent_workers: bool = False,
+        scaled_decoding: bool = False,
+        cache_dir: str = "",
+        device: torch.device | None = None,
     ):
         """records: a split of a dataset, or any sequence of records. batch_size: per process; the last may be short.
 
@@ -165,7 +186,8 @@ class TestLoader:
             "viewids": torch.from_numpy(self.records.viewids),
         }
         self._persistent = persistent_workers
-        files = ImageFiles(self.records.paths, transform)
+        self._copies = copies_to(device)
+        files = ImageFiles(self.records.paths, transform, scaled_decoding, cache_dir, num_workers)
         self._pool = WorkerPool(files, num_workers, prefetch_factor, pin_memory, persistent_workers)
 
     def __len__(self) -> int:
@@ -177,7 +199,7 @@ class TestLoader:
         for loaded in self._pool.run(self._tasks()):
             indices = torch.tensor(loaded.positions, dtype=torch.int64)
             columns = {name: column[indices] for name, column in self._columns.items()}
-            yield Batch(**{_image_key(loaded.images): loaded.images}, **columns, indices=indices)
+            yield Batch(**{_image_key(loaded.images): self._copies(loaded.images)}, **columns, indices=indices)
 
     def close(self) -> None:
         """End the worker processes, if they were to stay."""
@@ -200,8 +222,10 @@ def build_train_loader(cfg: Any, training_set: TrainingSet, rank: int = 0, world
         prefetch_factor=cfg.DATALOADER.PREFETCH_FACTOR,
         rank=rank,
         world_size=world_size,
-        pin_memory=_pins_memory(cfg),
         seed=cfg.SEED,
+        scaled_decoding=cfg.INPUT.SCALED_DECODING_TRAIN,
+        cache_dir=cfg.DATALOADER.CACHE_DIR,
+        **_device_options(cfg),
     )
 
 
@@ -215,12 +239,16 @@ def build_test_loader(cfg: Any, records: Sequence[ReIDImage], rank: int = 0, wor
         prefetch_factor=cfg.DATALOADER.PREFETCH_FACTOR,
         rank=rank,
         world_size=world_size,
-        pin_memory=_pins_memory(cfg),
+        scaled_decoding=cfg.INPUT.SCALED_DECODING_TEST,
+        cache_dir=cfg.DATALOADER.CACHE_DIR,
+        **_device_options(cfg),
     )
 
 
-def _pins_memory(cfg: Any) -> bool:
-    return torch.cuda.is_available() and cfg.DEVICE != "cpu"
+def _device_options(cfg: Any) -> dict:
+    """On CUDA batches are pinned, and their images copied to the device that this process has made the current one."""
+    on_cuda = torch.cuda.is_available() and cfg.DEVICE != "cpu"
+    return {"pin_memory": on_cuda, "device": torch.device("cuda", torch.cuda.current_device()) if on_cuda else None}
 
 
 def _image_key(images: Tensor) -> str:

@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid_core.data.datasets.base import ReIDDataset
+from reid_core.data.datasets.base import UNLABELLED, ReIDDataset
+from reid_core.data.datasets.listing import printable
 from reid_core.data.image_table import ImageTable, PathColumn
+from reid_core.utils.logging import get_logger
 
 _EXAMPLES = 5
 
@@ -19,17 +21,21 @@ class TrainingSet:
     """The joined train splits; identities and cameras of different datasets are kept apart, viewpoints are shared.
 
     targets: int64 [N], the label: the rank of (dataset name, pid), so that it depends neither on the order in which
-    the datasets are given nor on the machine. camids, viewids: int64 [N]; cameras of the datasets follow each other
-    in the order of their names. paths: sequence of N file names.
-    images: the same as an ImageTable with labels for pids, to be read by a TestLoader (features of the training set).
+    the datasets are given nor on the machine; -1 for an image without an identity (pid -1). camids, viewids: int64
+    [N]; cameras of the datasets follow each other in the order of their names. paths: sequence of N file names.
+    images: the same as an ImageTable with targets for pids, to be read by a TestLoader (features of the training set).
     num_identities, num_cameras, num_views: counts C; cameras and viewpoints are those of all splits, so that an
     embedding per camera has a row for those seen only in the test images too.
-    label_map: "dataset:pid" of every label, in the order of labels.
+    label_map: "dataset:pid" of every label, in the order of labels; of a user's own data with the identity's name.
     camera_offsets: what is added to the camids of each dataset, by its name (also to those of its test images).
+    names_cameras: whether the camids tell anything about the pictures, in all of the datasets.
+
+    use_labels False: a run that is not told the identities: all targets are -1, num_identities is 0, label_map empty.
+    known_labels: int64 [N], what targets would be with use_labels; for measuring how good pseudo labels are.
     """
 
-    def __init__(self, datasets: Sequence[ReIDDataset]):
-        """Raises ValueError if there is no dataset or one is given twice."""
+    def __init__(self, datasets: Sequence[ReIDDataset], use_labels: bool = True):
+        """Raises ValueError if there is no dataset, one is given twice, or no image has a label that is needed."""
         names = [dataset.name for dataset in datasets]
         if not names:
             raise ValueError("A training set needs at least one dataset; DATASETS.TRAIN is empty.")
@@ -41,18 +47,23 @@ class TrainingSet:
         self.num_cameras: int = cameras[-1]
         self.num_views = max(dataset.num_views for dataset in datasets)
 
-        label_map, first_label, labels_of = [], 0, {}
+        self.names_cameras = all(dataset.names_cameras for dataset in datasets)
+
+        label_map, labels_of = [], {}
         for dataset in ordered:
-            pids, ranks = np.unique(dataset.train.pids, return_inverse=True)
-            labels_of[dataset.name] = ranks + first_label
-            first_label += len(pids)
-            label_map += [f"{dataset.name}:{pid}" for pid in pids.tolist()]
-        self.label_map: list[str] = label_map
-        self.num_identities = len(label_map)
+            labels_of[dataset.name], pids = _labels(dataset.train.pids, first=len(label_map))
+            names_of = dataset.pid_values
+            label_map += [f"{dataset.name}:{printable(names_of[pid]) if names_of else pid}" for pid in pids]
+        labels = np.concatenate([labels_of[name] for name in names])
+        self.known_labels: Tensor = torch.from_numpy(labels)
+        self.label_map: list[str] = label_map if use_labels else []
+        self.num_identities = len(self.label_map)
+        if use_labels:
+            _check_labels(labels, ", ".join(names))
 
         self.images = ImageTable(
             PathColumn.concatenate([dataset.train.paths for dataset in datasets]),
-            np.concatenate([labels_of[name] for name in names]),
+            labels if use_labels else np.full_like(labels, -1),
             np.concatenate([dataset.train.camids + self.camera_offsets[dataset.name] for dataset in datasets]),
             np.concatenate([dataset.train.viewids for dataset in datasets]),
         )
@@ -83,11 +94,13 @@ class TrainingSet:
 
     def state(self) -> dict:
         """What `describe_changes` compares with, in plain types: for a checkpoint."""
-        counts = np.bincount(self.images.pids, minlength=self.num_identities)
+        labelled = self.images.pids >= 0
+        counts = np.bincount(self.images.pids[labelled], minlength=self.num_identities)
         size = np.zeros(self.num_identities, dtype=np.int64)
-        np.add.at(size, self.images.pids, self._file_sizes())
+        np.add.at(size, self.images.pids[labelled], self._file_sizes()[labelled])
         return {
             "fingerprint": self.fingerprint(),
+            "images": len(self),
             "label_map": list(self.label_map),
             "images_of_label": counts.tolist(),
             "bytes_of_label": size.tolist(),
@@ -102,7 +115,7 @@ class TrainingSet:
         if now["fingerprint"] == saved_state["fingerprint"]:
             return []
         before_names, now_names = set(saved_state["label_map"]), set(self.label_map)
-        changes = _count_change(sum(saved_state["images_of_label"]), len(self))
+        changes = _count_change(saved_state.get("images", sum(saved_state["images_of_label"])), len(self))
         changes += _name_change("gone", [name for name in saved_state["label_map"] if name not in now_names])
         changes += _name_change("new", [name for name in self.label_map if name not in before_names])
         changes += _name_change("with other images", _changed_identities(saved_state, now))
@@ -117,6 +130,25 @@ class TrainingSet:
             sizes = (_file_size(path) for path in self.paths)
             self._sizes = np.fromiter(sizes, dtype=np.int64, count=len(self))
         return self._sizes
+
+
+def _labels(pids: np.ndarray, first: int) -> tuple[np.ndarray, list[int]]:
+    """Labels int64 [N] of a dataset's images, from `first` on by rising pid and -1 where the pid is; and the pids."""
+    known, ranks = np.unique(pids, return_inverse=True)
+    unlabelled = int(len(known) > 0 and known[0] == UNLABELLED)
+    return np.where(pids == UNLABELLED, -1, ranks + first - unlabelled), known[unlabelled:].tolist()
+
+
+def _check_labels(labels: np.ndarray, names: str) -> None:
+    """Raise ValueError if no image has a label; say in the log how many have none."""
+    missing = int((labels < 0).sum())
+    if missing == len(labels):
+        raise ValueError(
+            f"None of the {missing} training images of {names} has an identity. To learn without identities, set "
+            "DATASETS.USE_LABELS False and choose a method that makes pseudo labels."
+        )
+    if missing:
+        get_logger().warning(f"{missing} of {len(labels)} training images have no identity (pid -1): left out.")
 
 
 def _file_size(path: str) -> int:

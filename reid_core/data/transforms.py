@@ -87,6 +87,27 @@ def build_transforms(cfg: Any, train: bool) -> Transform:
     return views
 
 
+def split_resize(transform: Transform) -> tuple["Resize | None", Transform]:
+    """The Resize that a transform begins with, and the rest of it; (None, transform) if it begins with another.
+
+    A Resize decides nothing at random, so its result can be kept, and an image decoded with its size in view.
+    """
+    if isinstance(transform, MultiView):
+        resize, shared = split_resize(transform.shared)
+        plain, *extra = transform.transforms
+        return (None, transform) if resize is None else (resize, MultiView(plain, extra[0], len(extra), shared))
+    if isinstance(transform, Compose) and transform.transforms and type(transform.transforms[0]) is Resize:
+        return transform.transforms[0], Compose(transform.transforms[1:])
+    return None, transform
+
+
+def _overlap(shift: int, length: int) -> tuple[slice, slice]:
+    """The part of `length` places that a window moved by `shift` shows: where in the window, where in the image."""
+    shown = max(length - abs(shift), 0)
+    first_to, first_from = max(-shift, 0), max(shift, 0)
+    return slice(first_to, first_to + shown), slice(first_from, first_from + shown)
+
+
 def _compose(names: Sequence[str], cfg: Any, train: bool) -> Compose:
     return Compose([TRANSFORM_REGISTRY.build(name, cfg, train=train) for name in names])
 
@@ -127,7 +148,7 @@ class RandomHorizontalFlip:
         self.probability = _checked_probability(probability, "INPUT.FLIP_PROBABILITY")
 
     def __call__(self, image: Tensor) -> Tensor:
-        return F.horizontal_flip(image) if torch.rand(()).item() < self.probability else image
+        return image.flip(-1) if torch.rand(()).item() < self.probability else image
 
     @classmethod
     def from_config(cls, cfg: Any, train: bool) -> dict:
@@ -152,8 +173,11 @@ class PadAndCrop:
             )
         height, width = image.shape[-2:]
         top, left = (int(torch.randint(0, 2 * self.padding + 1, ())) for _ in range(2))
-        padded = F.pad(image, [self.padding])
-        return padded[..., top : top + height, left : left + width]
+        rows_to, rows_from = _overlap(top - self.padding, height)
+        columns_to, columns_from = _overlap(left - self.padding, width)
+        cut = torch.zeros_like(image)  # only what is seen is copied: half the time of padding the whole image
+        cut[..., rows_to, columns_to] = image[..., rows_from, columns_from]
+        return cut
 
     @classmethod
     def from_config(cls, cfg: Any, train: bool) -> dict:

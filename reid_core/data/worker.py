@@ -19,7 +19,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from reid_core.data.images import read_image
+from reid_core.data.decoded_images import DecodedImages
+from reid_core.data.image_cache import ImageCache
+from reid_core.data.transforms import split_resize
 
 
 class Task(NamedTuple):
@@ -53,8 +55,22 @@ class WorkerTraceback(Exception):  # noqa: N818 - not an error of its own: the p
 class ImageFiles(Dataset):
     """Prepares whole batches: reads, transforms and stacks the files of a Task."""
 
-    def __init__(self, paths: Sequence[str], transform: Callable[[Tensor], Tensor]):
-        self.paths, self.transform = paths, transform
+    def __init__(
+        self,
+        paths: Sequence[str],
+        transform: Callable[[Tensor], Tensor],
+        scaled_decoding: bool = False,
+        cache_dir: str = "",
+        num_threads: int = 1,
+    ):
+        """scaled_decoding: see DecodedImages. cache_dir: folder for an ImageCache, "" for none; num_threads build it.
+
+        Raises as ImageCache.
+        """
+        self.paths = paths
+        resize, self._transform = split_resize(transform)
+        images = DecodedImages(paths, resize, scaled_decoding)
+        self._images = ImageCache(images, cache_dir, num_threads) if cache_dir else images
 
     def __getitem__(self, task: Task) -> Loaded | Failure:
         try:
@@ -67,9 +83,9 @@ class ImageFiles(Dataset):
             return Failure(_transportable(error), traceback.format_exc())
 
     def _sample(self, position: int, seed: int) -> Tensor:
-        image = read_image(self.paths[position])
+        image = self._images[position]
         seed_generators(seed)
-        return self.transform(image)
+        return self._transform(image)
 
     def _stack(self, images: list[Tensor], positions: list[int]) -> Tensor:
         for image, position in zip(images, positions, strict=True):

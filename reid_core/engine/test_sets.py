@@ -1,22 +1,41 @@
 """The datasets that a model is evaluated on, each with its evaluator."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from torch import Tensor
 
 from reid_core.config import CfgNode, ConfigError
-from reid_core.data.datasets.base import ReIDDataset
+from reid_core.data.bad_images import apply_bad_image_policy, count_skipped
+from reid_core.data.datasets import ReIDDataset, build_dataset, dataset_name, require_splits
 from reid_core.data.loader import build_test_loader
 from reid_core.engine.encoding import encode
 from reid_core.evaluation import build_evaluator
 from reid_core.modeling.meta_arch import MetaArchitecture
-from reid_core.registry import DATASET_REGISTRY
+from reid_core.modeling.precision import encoding_dtype
 from reid_core.structures import Batch, ReIDImage
 from reid_core.utils import comm
+from reid_core.utils.device import resolve_device
 from reid_core.utils.logging import get_logger
 
 
-def build_datasets(cfg: CfgNode, names: list[str]) -> dict[str, ReIDDataset]:
-    """The registered datasets of these names, read from DATASETS.ROOT."""
-    return {name: DATASET_REGISTRY.build(name, cfg) for name in names}
+def build_datasets(cfg: CfgNode, entries: Iterable[str]) -> dict[str, ReIDDataset]:
+    """The datasets of these entries of DATASETS.TRAIN or DATASETS.TEST, by name (see `dataset_name`), each read once.
+
+    With INPUT.ON_BAD_IMAGE "skip" they are without the images that cannot be decoded; every process has to call it.
+    Raises ConfigError for two datasets of one name, and for a test set without query or gallery images.
+    """
+    entry_of: dict[str, str] = {}
+    for entry in entries:
+        if entry_of.setdefault(dataset_name(entry), entry) != entry:
+            raise ConfigError(
+                f"DATASETS: '{entry_of[dataset_name(entry)]}' and '{entry}' have one name. Rename a file or folder: "
+                "results, labels and cameras are kept apart by it."
+            )
+    datasets = {name: build_dataset(cfg, entry) for name, entry in entry_of.items()}
+    for name, dataset in datasets.items():
+        if entry_of[name] in cfg.DATASETS.TEST:
+            require_splits(dataset, ("query", "gallery"), "DATASETS.TEST")
+    return apply_bad_image_policy(datasets, cfg.INPUT.ON_BAD_IMAGE, max(1, cfg.DATALOADER.NUM_WORKERS))
 
 
 class TestSets:
@@ -36,14 +55,12 @@ class TestSets:
         camera_offsets: Mapping[str, int],
         side_information: bool = True,
     ):
+        encoding_dtype(cfg.TEST.PRECISION, resolve_device(cfg.DEVICE))  # a wrong word ends the run now, not later
         self.cfg, self.datasets = cfg, dict(datasets)
         self.camera_offsets = dict(camera_offsets) if side_information else {}
         self.side_information = side_information
         self._warned: set[str] = set()
-        self.evaluators = {
-            name: build_evaluator(cfg, dataset)
-            for name, dataset in self.datasets.items()
-        }
+        self.evaluators = {name: build_evaluator(cfg, dataset) for name, dataset in self.datasets.items()}
 
     def check_side_information(self, model: MetaArchitecture) -> None:
         """Raise ConfigError if a test set has more cameras or viewpoints than the model has embeddings for.
@@ -82,14 +99,17 @@ class TestSets:
         Raises ConfigError as `check_side_information`.
         """
         self.check_side_information(model)
-        results = {}
+        results = {name: self.evaluators[name].evaluate(*self.encode(model, name)) for name in self.datasets}
         for name, dataset in self.datasets.items():
-            features = [
-                encode(model, self.batches(name, records))
-                for records in (dataset.query, dataset.gallery)
-            ]
-            results[name] = self.evaluators[name].evaluate(*features)
+            if counts := count_skipped(dataset):
+                get_logger().warning(f"The results of {name} are without bad images: {counts}.")
         return results
+
+    def encode(self, model: MetaArchitecture, name: str) -> list[Tensor]:
+        """Features of query and gallery of the dataset `name`, float32 [Q, D] and [G, D] on the CPU."""
+        sides = self.datasets[name].query, self.datasets[name].gallery
+        options = {"flip": self.cfg.TEST.FLIP, "precision": self.cfg.TEST.PRECISION}
+        return [encode(model, self.batches(name, records), **options) for records in sides]
 
     def batches(self, name: str, records: Sequence[ReIDImage]) -> Iterator[Batch]:
         """Test batches of records of the dataset `name`, this process's share, with cameras that the model knows."""

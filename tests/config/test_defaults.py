@@ -6,7 +6,7 @@ from tests.paths import ROOT
 
 def test_every_key_is_documented():
     source = (ROOT / "reid_core" / "config" / "defaults.py").read_text()
-    keys = re.findall(r"^ +\w+\.([A-Z_]+) = (?!CfgNode)(.*)$", source, re.M)
+    keys = re.findall(r"^ +\w+\.([A-Z0-9_]+) = (?!CfgNode)(.*)$", source, re.M)
     assert len(keys) == len(get_cfg().flat_keys())
     assert not [key for key, rest in keys if "#" not in rest]
 

@@ -1,5 +1,6 @@
 """Tiny datasets of PIL-made files for the data layer's tests."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,15 @@ def market_root(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def market(market_root) -> Market1501:
     return Market1501(str(market_root))
+
+
+@pytest.fixture
+def log(caplog):
+    """What the toolkit logs; its logger hands nothing on to pytest's once a test has set it up."""
+    logger = logging.getLogger("reid")
+    before, logger.propagate = logger.propagate, True
+    yield caplog
+    logger.propagate = before
 
 
 @pytest.fixture(autouse=True)

@@ -29,6 +29,11 @@ def test_names_that_are_not_utf8_survive():
     assert PathColumn("/r", [name])[0] == f"/r/{name}"
 
 
+def test_a_zero_character_is_refused():
+    with pytest.raises(ValueError, match=r"zero character, got 'b\\x00c'"):
+        PathColumn("", ["a", "b\0c"])
+
+
 def test_index_past_the_end_ends_iteration():
     with pytest.raises(IndexError):
         PathColumn("", ["a"])[1]
@@ -57,3 +62,4 @@ def test_columns_of_different_length_are_refused():
 def test_a_record_costs_far_less_than_a_tuple():
     table = ImageTable(PathColumn("/data/set", (f"train/{i:08d}.jpg" for i in range(10_000))), *np.zeros((2, 10_000)))
     assert len(pickle.dumps(table)) < 80 * 10_000
+    assert abs(len(pickle.dumps(table)) - table.nbytes) < 2000

@@ -5,7 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
+from reid_core.data import images as decoding
 from reid_core.data import read_image
+from reid_core.data.images import read_size
 
 
 @pytest.fixture
@@ -115,3 +117,93 @@ def test_missing_file(tmp_path):
 def test_file_that_cannot_be_read(tmp_path):
     with pytest.raises(OSError, match=r"cannot be read: Is a directory"):
         read_image(str(tmp_path))
+
+
+def jpeg(pixels, mode="RGB", **options):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(buffer, "JPEG", **options)
+    return buffer.getvalue()
+
+
+def outcome(path, at_least=None):
+    """The image, or the error's text."""
+    try:
+        return read_image(str(path), at_least)
+    except OSError as error:
+        return str(error)
+
+
+def both_outcomes(path, monkeypatch, at_least=None):
+    fast = outcome(path, at_least)
+    with monkeypatch.context() as patch:
+        patch.setattr(decoding, "simplejpeg", None)
+        return fast, outcome(path, at_least)
+
+
+def assert_same(fast, slow):
+    assert torch.equal(fast, slow) if isinstance(slow, torch.Tensor) else fast == slow
+
+
+KINDS = [{}, {"progressive": True}, {"subsampling": 0}, {"subsampling": 1}, {"quality": 30}, {"mode": "L"}]
+KINDS += [{"mode": "CMYK"}, {"keep_rgb": True}]
+
+
+@pytest.mark.skipif(decoding.simplejpeg is None, reason="there is no second decoder here")
+@pytest.mark.parametrize("options", KINDS)
+def test_both_decoders_judge_damaged_files_alike(tmp_path, pixels, options, monkeypatch):
+    rng, path, content = np.random.default_rng(2), tmp_path / "a.jpg", jpeg(pixels, **options)
+    results = []
+    for kind in ("whole", *["byte"] * 60, *["cut"] * 30, *["gap"] * 30):
+        damaged, place = bytearray(content), rng.integers(len(content))
+        if kind == "byte":
+            damaged[place] = rng.integers(256)
+        elif kind != "whole":
+            del damaged[place : None if kind == "cut" else place + 5]
+        path.write_bytes(damaged)
+        fast, slow = both_outcomes(path, monkeypatch)
+        assert_same(fast, slow)
+        results.append(isinstance(slow, torch.Tensor))
+    assert results[0] and 10 < sum(results) < len(results) - 10
+
+
+@pytest.mark.skipif(decoding.simplejpeg is None, reason="there is no second decoder here")
+@pytest.mark.parametrize("options", KINDS)
+@pytest.mark.parametrize("size", [(64, 48), (65, 49), (127, 200), (150, 71)])
+def test_scaled_decoding_is_that_of_pillows_draft_mode(tmp_path, options, size, monkeypatch):
+    pixels = np.random.default_rng(3).integers(0, 256, (*size, 3), dtype=np.uint8)
+    (tmp_path / "a.jpg").write_bytes(jpeg(pixels, **options))
+    for at_least in ((64, 48), (32, 24), (31, 8), (16, 12), (8, 6), (3, 2), (200, 200)):
+        fast, slow = both_outcomes(tmp_path / "a.jpg", monkeypatch, at_least)
+        assert_same(fast, slow)
+        factor = max(f for f in (1, 2, 4, 8) if f == 1 or all(s >= f * a for s, a in zip(size, at_least, strict=True)))
+        assert fast.shape == (3, *(-(-length // factor) for length in size))
+
+
+def test_scaled_decoding_is_for_jpeg_alone_and_looks_like_the_image(tmp_path):
+    ramp = np.linspace(0, 255, 64).astype(np.uint8)
+    pixels = np.stack([np.tile(ramp, (96, 1)), np.tile(np.linspace(0, 255, 96).astype(np.uint8)[:, None], 64)] * 2, -1)
+    for suffix, size in (("png", (96, 64)), ("jpg", (24, 16))):
+        Image.fromarray(pixels[..., :3]).save(tmp_path / f"a.{suffix}", **({"quality": 95} if suffix == "jpg" else {}))
+        image = read_image(str(tmp_path / f"a.{suffix}"), (24, 16))
+        assert image.shape == (3, *size)
+        expected = pixels[..., :3].reshape(size[0], 96 // size[0], size[1], 64 // size[1], 3).mean(axis=(1, 3))
+        assert abs(image.permute(1, 2, 0).numpy() - expected).max() < 6
+
+
+def test_a_decompression_bomb_is_an_error(tmp_path, pixels, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    for kind in ("JPEG", "PNG"):
+        (tmp_path / "a.jpg").write_bytes(encoded(pixels, kind))
+        with pytest.raises(OSError, match=r"a.jpg .* cannot be decoded: .*exceeds limit of 200 pixels"):
+            read_image(str(tmp_path / "a.jpg"))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_size_from_the_header(tmp_path, pixels, kind):
+    (tmp_path / "a").write_bytes(encoded(pixels, kind))
+    assert read_size(str(tmp_path / "a")) == (24, 16)
+    (tmp_path / "a").write_bytes(b"no image")
+    with pytest.raises(OSError, match=r"a \(8 bytes\) cannot be decoded: its content is not that of a known"):
+        read_size(str(tmp_path / "a"))
+    with pytest.raises(FileNotFoundError, match="listed by the dataset but not on disk"):
+        read_size(str(tmp_path / "gone"))

@@ -426,7 +426,7 @@ def test_built_from_the_config(market, training_set):
     cfg.DEVICE = "cpu"
     cfg.DATALOADER.NUM_WORKERS, cfg.DATALOADER.BATCH_SIZE, cfg.DATALOADER.NUM_INSTANCES = 0, 8, 2
     cfg.SOLVER.ITERATIONS_PER_EPOCH, cfg.TEST.BATCH_SIZE, cfg.SEED = 3, 2, 1
-    expected = collect(make(training_set, iterations_per_epoch=3), 0)
+    expected = collect(make(training_set, iterations_per_epoch=3, scaled_decoding=True), 0)
     assert_equal(collect(build_train_loader(cfg, training_set), 0), expected)
     share = next(build_train_loader(cfg, training_set, rank=1, world_size=2).epoch(0))
     assert torch.equal(share["indices"], expected[0]["indices"][4:])
@@ -441,3 +441,40 @@ def test_pinned_batches_are_the_same_batches(training_set, num_workers):
     pinned = collect(make(training_set, pin_memory=True, num_workers=num_workers), 0)
     assert all(value.is_pinned() for value in pinned[0].values())
     assert_equal(pinned, collect(make(training_set), 0))
+
+
+@pytest.mark.parametrize("iterations", [0, 7])
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_nothing_to_train_on_until_there_are_targets(training_set, num_workers, iterations):
+    loader = make(training_set, num_workers=num_workers, iterations_per_epoch=iterations)
+    expected = list(loader.epoch(1))
+    loader.set_targets(None)
+    assert loader.length(1) == 0 and list(loader.epoch(1)) == [] and (loader.targets == -1).all()
+    with pytest.raises(ValueError, match="Epoch 1 has 0 iterations, cannot go on at 2"):
+        next(loader.epoch(1, 2))
+    loader.set_targets(training_set.targets)
+    assert loader.length(1) == len(expected)
+    assert_equal(list(loader.epoch(1)), expected)
+    loader.close()
+
+
+def test_batches_can_be_sampled_by_other_labels_than_theirs(training_set):
+    loader = make(training_set, iterations_per_epoch=5)
+    targets, sample_by = training_set.targets // 2, training_set.targets.clone()
+    sample_by[training_set.targets == 0] = -1
+    loader.set_targets(targets, sample_by)
+    sampler = IdentitySampler(sample_by, 8, 2, seed=1)
+    expected = [*sampler.batches(2, 0), *sampler.batches(2, 1), *sampler.batches(2, 2)][:5]
+    batches = list(loader.epoch(2))
+    assert [batch["indices"].tolist() for batch in batches] == expected
+    assert all(torch.equal(batch["targets"], targets[batch["indices"]]) for batch in batches)
+
+
+def test_targets_that_make_no_batch_change_nothing(training_set):
+    loader = make(training_set)
+    with pytest.raises(ValueError, match="needs 4 identities, the labels have 2"):
+        loader.set_targets(training_set.targets % 2)
+    with pytest.raises(ValueError, match="needs 4 identities, the labels have 1"):
+        loader.set_targets(training_set.targets, sample_by=torch.zeros(len(training_set), dtype=torch.int64))
+    assert torch.equal(loader.targets, training_set.targets)
+    assert_equal(list(loader.epoch(0)), list(make(training_set).epoch(0)))

@@ -139,3 +139,24 @@ def test_image_that_has_gone_is_named(folder):
     remove(folder)
     with pytest.raises(FileNotFoundError, match=r"0005_c2s1_000001_00.jpg was there"):
         training_set.fingerprint()
+
+
+def test_a_run_that_is_not_told_the_identities(two):
+    told, not_told = TrainingSet(two), TrainingSet(two, use_labels=False)
+    assert (not_told.targets == -1).all() and not_told.targets.dtype == torch.int64
+    assert [record.pid for record in not_told.images] == [-1] * 5
+    assert (not_told.num_identities, not_told.label_map) == (0, [])
+    assert torch.equal(not_told.known_labels, told.targets) and torch.equal(told.known_labels, told.targets)
+    for name in ("camids", "viewids"):
+        assert torch.equal(getattr(not_told, name), getattr(told, name))
+    assert (not_told.num_cameras, not_told.camera_offsets) == (told.num_cameras, told.camera_offsets)
+    assert not_told.describe_changes(not_told.state()) == []
+    assert not_told.describe_changes(told.state()), "one is not the other"
+
+
+def test_images_that_nobody_labelled_are_trained_on_without_labels(two):
+    two[0].train.pids[:] = -1
+    training_set = TrainingSet(two[:1], use_labels=False)
+    assert training_set.known_labels.tolist() == [-1, -1, -1]
+    with pytest.raises(ValueError, match="set DATASETS.USE_LABELS False"):
+        TrainingSet(two[:1])

@@ -15,6 +15,7 @@ from reid_core.data.transforms import (
     Resize,
     build_transforms,
     normalize,
+    split_resize,
 )
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -75,6 +76,44 @@ def test_pad_and_crop_shows_every_offset_over_black():
         assert torch.equal(cut, expected.expand_as(cut))
         seen.add((rows.nonzero()[0].item(), int(rows.sum()), columns.nonzero()[0].item(), int(columns.sum())))
     assert len(seen) == 25  # 5 x 5 places of the window
+
+
+@pytest.mark.parametrize(("size", "padding"), [((20, 10), 3), ((6, 4), 10), ((7, 30), 0), ((5, 5), 5)])
+def test_pad_and_crop_is_a_window_of_the_padded_image(size, padding):
+    image, crop = to_tensor(photo(*size)), PadAndCrop(padding)
+    padded = torch.zeros(3, size[0] + 2 * padding, size[1] + 2 * padding, dtype=torch.uint8)
+    padded[:, padding : padding + size[0], padding : padding + size[1]] = image
+    for seed in range(30):
+        torch.manual_seed(seed)
+        top, left = (int(torch.randint(0, 2 * padding + 1, ())) for _ in range(2))
+        torch.manual_seed(seed)
+        assert torch.equal(crop(image), padded[:, top : top + size[0], left : left + size[1]])
+
+
+def test_a_transform_is_its_leading_resize_and_the_rest():
+    image = to_tensor(photo(50, 30))
+    resize = Resize((20, 10), "bicubic")
+    plain = Compose([resize, RandomHorizontalFlip(0.5), PadAndCrop(2)])
+    views = MultiView(Compose(plain.transforms[1:]), PadAndCrop(3), 2, shared=Compose([resize]))
+    for transform in (plain, views):
+        first, rest = split_resize(transform)
+        assert first is resize
+        for seed in range(8):
+            torch.manual_seed(seed)
+            expected = transform(image)
+            torch.manual_seed(seed)
+            assert torch.equal(rest(first(image)), expected)
+
+
+def test_a_transform_that_begins_otherwise_is_not_split():
+    class RandomlySized(Resize):
+        pass
+
+    size = (20, 10)
+    others = [Compose([]), RandomlySized(size), Compose([RandomlySized(size)]), Compose([PadAndCrop(), Resize(size)])]
+    for transform in (*others, MultiView(Resize(size), Resize(size), 1), lambda image: image):
+        first, rest = split_resize(transform)
+        assert first is None and rest is transform
 
 
 def test_pad_and_crop_refuses_normalised_images():

@@ -6,8 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from reid_core.engine.checkpoint import list_checkpoints
 from reid_core.engine.launch import main
+from reid_core.modeling.checkpoint import list_checkpoints
 from tests.conftest import write_small_clip, write_small_market
 
 
@@ -54,6 +54,26 @@ def test_a_truncated_image_is_named(run, own_market, tmp_path):
         assert victim.name in text
         assert "200 bytes" in text
         assert "Traceback" not in text
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_bad_images_are_skipped_counted_and_listed_where_that_is_asked_for(run, own_market, tmp_path, workers):
+    folder, victims = own_market / "Market-1501-v15.09.15", []
+    for split, content in (("bounding_box_train", b""), ("query", b"no picture"), ("bounding_box_test", None)):
+        victims.append(sorted((folder / split).iterdir())[2])
+        victims[-1].write_bytes(victims[-1].read_bytes()[:200] if content is None else content)
+    words = {"DATASETS__ROOT": own_market, "DATALOADER__NUM_WORKERS": workers, "INPUT__ON_BAD_IMAGE": "skip"}
+    code, text = run(**words)
+    assert code == 0
+    for victim in victims:
+        assert text.count(victim.name) == 2  # when it is found, and at the end
+    assert "1 of its train, 1 of its query, 1 of its gallery images were skipped" in text
+    assert "The results of Market1501 are without bad images" in text
+    resumed, text = run("--resume", **{**words, "SOLVER__MAX_EPOCHS": 2})
+    assert resumed == 0
+    code, text = run(**{**words, "INPUT__ON_BAD_IMAGE": "ignore", "OUTPUT_DIR": tmp_path / "other"})
+    assert code == 2
+    assert "'raise' or 'skip', got 'ignore'" in text
 
 
 def test_images_that_are_not_rgb_are_converted(run, own_market):

@@ -5,9 +5,6 @@ import re
 from reid_core.data.datasets.base import ReIDDataset, Splits, read_folder
 from reid_core.registry import DATASET_REGISTRY
 
-_NAME = re.compile(r"(-?\d+)_c(\d+)s\d+_.+")
-_JUNK = (-1,)
-
 
 @DATASET_REGISTRY.register()
 class Market1501(ReIDDataset):
@@ -23,7 +20,8 @@ class Market1501(ReIDDataset):
         "query": {"images": 3368},
         "gallery": {"images": 15913},
     }
+    pattern = re.compile(r"(-?\d+)_c(\d+)s\d+_.+")
 
     def read_splits(self) -> Splits:
         folders = ("bounding_box_train", "query", "bounding_box_test")
-        return Splits(*(read_folder(self.folder, name, _NAME, junk=_JUNK) for name in folders))
+        return Splits(*(read_folder(self.folder, name, self.pattern, junk=(-1,)) for name in folders))

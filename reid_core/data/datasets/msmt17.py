@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from reid_core.data.datasets.base import ReIDDataset, Splits, examples, list_files, read_folder
+from reid_core.data.datasets.base import ReIDDataset, Splits, read_folder
+from reid_core.data.datasets.listing import locate_listed, log_foreign, printable, read_lines, scan_subfolders
 from reid_core.data.image_table import ImageTable, PathColumn
 from reid_core.registry import DATASET_REGISTRY
 from reid_core.utils.logging import get_logger
 
-_LIST_LINE = re.compile(r"(\S+)\s+(\d+)")
-_LISTED_NAME = re.compile(r"(?:[^/]+/)*[^_/]+_[^_/]+_(\d+)_[^/]*\.\w+")  # the third field is the camera, from 1
+_LIST_LINE = re.compile(r"(\S+)\s+(\d{1,9})")
+_LISTED_NAME = re.compile(r"(?:[^/]+/)*[^_/]+_[^_/]+_(\d{1,9})_[^/]*\.\w+")  # the third field is the camera, from 1
 _MARKET_NAME = re.compile(r"(-?\d+)_c(\d+)_.+")
 _OFFICIAL = {
     "train": {"images": 32621, "identities": 1041, "cameras": 15},
@@ -41,7 +42,7 @@ class MSMT17(ReIDDataset):
     def _read_lists(self) -> Splits:
         train_folder, test_folder = self.image_folders
         train, query, gallery = ["list_train.txt", "list_val.txt"], ["list_query.txt"], ["list_gallery.txt"]
-        train_files, test_files = (_files_below(self.folder / name) for name in self.image_folders)
+        train_files, test_files = (_images_below(self.folder / name) for name in self.image_folders)
         splits = Splits(
             _read_list(self.folder, train, train_folder, train_files),
             _read_list(self.folder, query, test_folder, test_files),
@@ -49,7 +50,9 @@ class MSMT17(ReIDDataset):
         )
         unlisted = len(train_files) + len(test_files) - sum(len(table) for table in splits)
         if unlisted > 0:
-            get_logger().warning("%s: %d images in %s are in no list and left out.", self.name, unlisted, self.folder)
+            get_logger().warning(
+                "%s: %d images in %s are in no list and left out.", self.name, unlisted, printable(self.folder)
+            )
         return splits
 
 
@@ -73,42 +76,41 @@ class MSMT17V2(MSMT17):
         return Splits(*(read_folder(self.folder, name, _MARKET_NAME) for name in folders))
 
     def _require_layout(self, folder: Path) -> None:
-        if not all((folder / entry.partition("/")[0]).exists() for entry in self.market_layout):
+        if not all((folder / entry.partition("/")[0]).is_dir() for entry in self.market_layout):
             super()._require_layout(folder)
 
     def _expected(self) -> str:
         return "\n".join([super()._expected(), "  or, instead:", *(f"    {entry}" for entry in self.market_layout)])
 
 
-def _files_below(folder: Path) -> set[str]:
-    """Paths `0000/name.jpg` of all files two levels down: one listing a folder is far cheaper than a look per image."""
-    subfolders = [name for name in list_files(folder) if (folder / name).is_dir()]
-    return {f"{sub}/{name}" for sub in subfolders for name in list_files(folder / sub)}
+def _images_below(folder: Path) -> list[str]:
+    """Paths `0000/name.jpg` of all images two levels down, sorted."""
+    listing = scan_subfolders(folder)
+    log_foreign(folder, listing.foreign)
+    return listing.images
 
 
-def _read_list(root: Path, lists: list[str], folder: str, on_disk: set[str]) -> ImageTable:
-    """The images that the list files name, sorted by path. `on_disk`: what lies in `folder`."""
+def _read_list(root: Path, lists: list[str], folder: str, on_disk: list[str]) -> ImageTable:
+    """The images that the list files name, sorted by path. `on_disk`: the images in `folder`, sorted."""
     records: dict[str, tuple[int, int]] = {}
     for name in lists:
-        for number, line in enumerate((root / name).read_text(encoding="utf-8").splitlines(), start=1):
-            if not line.strip():
+        for number, line in enumerate(read_lines(root / name), start=1):
+            if not line:
                 continue
-            match = _LIST_LINE.fullmatch(line.strip())
+            match = _LIST_LINE.fullmatch(line)
             camera = _LISTED_NAME.fullmatch(match[1]) if match else None
             if camera is None or int(camera[1]) < 1:
                 raise ValueError(
-                    f"{root / name}, line {number}: '{line.strip()}' is not of the form "
+                    f"{printable(root / name)}, line {number}: '{printable(line)}' is not of the form "
                     "'0000/0000_000_01_0303morning_0015_0.jpg 0' (third field: camera from 1; number: identity)."
                 )
             if match[1] in records:
-                raise ValueError(f"{root / name}, line {number}: {match[1]} is listed twice in {' + '.join(lists)}.")
+                raise ValueError(
+                    f"{printable(root / name)}, line {number}: {printable(match[1])} is listed twice in "
+                    f"{' + '.join(lists)}."
+                )
             records[match[1]] = (int(match[2]), int(camera[1]) - 1)
-    missing = sorted(records.keys() - on_disk)
-    if missing:
-        raise FileNotFoundError(
-            f"{len(missing)} of {len(records)} images listed in {' + '.join(lists)} are not in {root / folder}: "
-            f"{examples(missing)}. Re-extract the dataset; its lists and images must be of one release."
-        )
+    located = locate_listed(records, on_disk, root / folder, " + ".join(lists))
     paths = sorted(records)
     numbers = np.array([records[path] for path in paths], dtype=np.int64).reshape(len(paths), 2)
-    return ImageTable(PathColumn(str(root), (f"{folder}/{path}" for path in paths)), *numbers.T)
+    return ImageTable(PathColumn(str(root), (f"{folder}/{located[path]}" for path in paths)), *numbers.T)

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from reid_core.data.datasets.base import ReIDDataset, Splits, examples, list_files
+from reid_core.data.datasets.base import ReIDDataset, Splits
+from reid_core.data.datasets.listing import locate_listed, log_foreign, printable, read_lines, scan_folder
 from reid_core.data.image_table import ImageTable, PathColumn
 from reid_core.registry import DATASET_REGISTRY
 
-_LIST_LINE = re.compile(r"(\d+)\s+(\d+)")
+_LIST_LINE = re.compile(r"(\d+)\s+(\d{1,9})")
 _TRAIN_LIST = "train_test_split/train_list.txt"
 _SPLIT_SEED = 1234  # the published programs'
 
@@ -52,9 +53,10 @@ class VehicleID(ReIDDataset):
         super().__init__(root)
 
     def read_splits(self) -> Splits:
-        on_disk = set(list_files(self.folder / "image"))
-        train = _read_list(self.folder, _TRAIN_LIST, on_disk)
-        test = _read_list(self.folder, self.test_list, on_disk)
+        on_disk = scan_folder(self.folder / "image")
+        log_foreign(self.folder / "image", on_disk.foreign)
+        train = _read_list(self.folder, _TRAIN_LIST, on_disk.images)
+        test = _read_list(self.folder, self.test_list, on_disk.images)
         drawn = draw_gallery(test.pids, self.split_seed)
         gallery = test.select(drawn)
         gallery.camids[:] = 1
@@ -90,28 +92,23 @@ def draw_gallery(pids: np.ndarray, seed: int) -> np.ndarray:
     return drawn
 
 
-def _read_list(root: Path, name: str, on_disk: set[str]) -> ImageTable:
-    """The images that a list file names, sorted by name, all of camera 0. `on_disk`: what lies in `image`."""
+def _read_list(root: Path, name: str, on_disk: list[str]) -> ImageTable:
+    """The images that a list file names, sorted by name, all of camera 0. `on_disk`: the images in `image`, sorted."""
     pid_of: dict[str, int] = {}
-    for number, line in enumerate((root / name).read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
+    for number, line in enumerate(read_lines(root / name), start=1):
+        if not line:
             continue
-        match = _LIST_LINE.fullmatch(line.strip())
+        match = _LIST_LINE.fullmatch(line)
         if match is None:
             raise ValueError(
-                f"{root / name}, line {number}: '{line.strip()}' is not of the form '0015213 12' "
+                f"{printable(root / name)}, line {number}: '{printable(line)}' is not of the form '0015213 12' "
                 "(the image's name without .jpg, the vehicle's number)."
             )
         image = f"{match[1]}.jpg"
         if image in pid_of:
-            raise ValueError(f"{root / name}, line {number}: {image} is listed twice.")
+            raise ValueError(f"{printable(root / name)}, line {number}: {image} is listed twice.")
         pid_of[image] = int(match[2])
-    missing = sorted(pid_of.keys() - on_disk)
-    if missing:
-        raise FileNotFoundError(
-            f"{len(missing)} of {len(pid_of)} images listed in {name} are not in {root / 'image'}: "
-            f"{examples(missing)}. Re-extract the dataset."
-        )
+    located = locate_listed(pid_of, on_disk, root / "image", name)
     images = sorted(pid_of)
     pids = np.array([pid_of[image] for image in images], dtype=np.int64)
-    return ImageTable(PathColumn(str(root), (f"image/{image}" for image in images)), pids, np.zeros_like(pids))
+    return ImageTable(PathColumn(str(root), (f"image/{located[image]}" for image in images)), pids, np.zeros_like(pids))

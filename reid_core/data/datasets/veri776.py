@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from reid_core.data.datasets.base import ReIDDataset, Splits, read_folder
+from reid_core.data.datasets.listing import printable, read_lines, without_ending
 from reid_core.registry import DATASET_REGISTRY
 
 _NAME = re.compile(r"(-?\d+)_c(\d+)_.+")
@@ -32,18 +33,18 @@ class VeRi776(ReIDDataset):
             "query": {"images": 1678},
             "gallery": {"images": 11579},
         }
-        view_of = (lambda _: 0) if views is None else views.get
+        view_of = None if views is None else lambda name: views.get(without_ending(name))
         folders = ("image_train", "image_query", "image_test")
         return Splits(*(read_folder(self.folder, name, _NAME, junk=_JUNK, view_of=view_of) for name in folders))
 
     def _read_views(self) -> dict[str, int] | None:
-        """File name -> viewpoint from both keypoint files; None where there is neither."""
+        """File name without its ending -> viewpoint from both keypoint files; None where there is neither."""
         for folder in (self.folder, self.root):
             present = [folder / name for name in _KEYPOINT_FILES if (folder / name).exists()]
             if len(present) == 1:
                 raise FileNotFoundError(
-                    f"{present[0]} is there, but of {' and '.join(_KEYPOINT_FILES)} both are needed: without the "
-                    "other, half of the images would have no viewpoint. Add it or take this one away."
+                    f"{printable(present[0])} is there, but of {' and '.join(_KEYPOINT_FILES)} both are needed: "
+                    "without the other, half of the images would have no viewpoint. Add it or take this one away."
                 )
             if present:
                 return {name: view for path in present for name, view in _read_keypoints(path)}
@@ -52,14 +53,14 @@ class VeRi776(ReIDDataset):
 
 def _read_keypoints(path: Path) -> list[tuple[str, int]]:
     pairs = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         fields = line.split()
         if not fields:
             continue
-        if len(fields) < 2 or not fields[-1].isdecimal():
+        if len(fields) < 2 or not fields[-1].isdecimal() or len(fields[-1]) > 9:
             raise ValueError(
-                f"{path}, line {number}: '{line.strip()[:80]}' must begin with an image's name and end with its "
-                "viewpoint, a whole number from 0."
+                f"{printable(path)}, line {number}: '{printable(line[:80])}' must begin with an image's name and end "
+                "with its viewpoint, a whole number from 0."
             )
-        pairs.append((fields[0].replace("\\", "/").rpartition("/")[2], int(fields[-1])))
+        pairs.append((without_ending(fields[0].replace("\\", "/").rpartition("/")[2]), int(fields[-1])))
     return pairs

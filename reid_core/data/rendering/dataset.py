@@ -9,7 +9,7 @@ from pathlib import Path
 
 from reid_core.data.rendering.layouts import Shot, find_layout, remove_files
 from reid_core.data.rendering.options import VERSION, RenderingOptions
-from reid_core.data.rendering.picture import draw_view, encode_picture
+from reid_core.data.rendering.picture import draw_picture, draw_view, encode_picture
 from reid_core.data.rendering.plan import Job, plan_jobs
 from reid_core.data.rendering.vehicle import viewpoint
 from reid_core.utils.file_io import write_atomically
@@ -58,7 +58,11 @@ def render_dataset(root: str | Path, options: RenderingOptions, workers: int = 1
 
 
 def _draw_file(options: RenderingOptions, folder: Path, job: Job) -> None:
-    (folder / find_layout(options.layout).path(job.shot)).write_bytes(encode_picture(options, job))
+    path = folder / find_layout(options.layout).path(job.shot)
+    if path.suffix == ".png":
+        draw_picture(options, job).save(path, format="PNG")
+    else:
+        path.write_bytes(encode_picture(options, job))
 
 
 def _with_viewpoint(options: RenderingOptions, job: Job) -> Shot:

@@ -102,6 +102,13 @@ class DukeMTMC(Layout):
         return f"{shot.number:04d}_c{shot.camera}_f{shot.frame:07d}.jpg"
 
 
+class CUHK03(Layout):
+    """PNG files, as published."""
+
+    def name(self, shot: Shot) -> str:
+        return f"{shot.number:04d}_c{shot.camera}_{1 + shot.order}.png"
+
+
 class VeRi776(Layout):
     """Vehicles; two files of keypoints whose last field is the viewpoint."""
 
@@ -138,6 +145,40 @@ class VehicleID(Layout):
             (folder / text).write_text("".join(rows))
 
 
+class VERIWild(Layout):
+    """Vehicles, each in a folder of its own; the lists say which are queries, a further file the cameras.
+
+    A test list holds the vehicles with the smallest numbers, as many as its name says or all there are. A vehicle has
+    one query, its first image, as published; what else the plan would ask for is in the gallery.
+    """
+
+    def path(self, shot: Shot) -> str:
+        return f"{self.folders[0]}/{self.name(shot)}"
+
+    def name(self, shot: Shot) -> str:
+        return f"{shot.number}/{shot.serial:06d}.jpg"
+
+    def write_texts(self, folder: Path, shots: Sequence[Shot]) -> None:
+        images = {shot: self.name(shot).removesuffix(".jpg") for shot in shots}
+        queries = {shot for shot in shots if shot.split == "query" and shot.order == 0}
+        train = {shot.number for shot in shots if shot.split == "train"}
+        test = sorted({shot.number for shot in shots} - train)
+        header, info = "id/image;Camera ID;Time;Model;Type;Color", "2018-03-01 12:00:00;unknown;unknown;unknown"
+        lists = [
+            [header, *(f"{image};{shot.camera};{info}" for shot, image in images.items())],
+            [image for shot, image in images.items() if shot.number in train],
+        ]
+        for size in _VERI_WILD_TEST_SIZES:
+            numbers = set(test[:size])
+            tested = [shot for shot in shots if shot.number in numbers]
+            lists.append([images[shot] for shot in tested if shot not in queries])
+            lists.append([images[shot] for shot in tested if shot in queries])
+        for text, lines in zip(self.texts, lists, strict=True):
+            (folder / text).parent.mkdir(exist_ok=True)
+            (folder / text).write_text("".join(f"{line}\n" for line in lines))
+
+
+_VERI_WILD_TEST_SIZES = (3000, 5000, 10000)
 _VEHICLEID_TEST_SIZES = (800, 1600, 2400)
 _MSMT17_LISTS = ("list_train.txt", "list_val.txt", "list_query.txt", "list_gallery.txt")
 
@@ -156,6 +197,9 @@ LAYOUTS: dict[str, Layout] = {
     ),
     "msmt17_market": MSMT17Market("MSMT17 in Market style", "MSMT17_V2", cameras=15, separate_numbers=True),
     "dukemtmc": DukeMTMC("DukeMTMC-reID", "DukeMTMC-reID", cameras=8),
+    "occluded_duke": DukeMTMC("Occluded-Duke", "Occluded_Duke", cameras=8),
+    "cuhk03_labeled": CUHK03("CUHK03, labeled", "cuhk03-np/labeled", cameras=2),
+    "cuhk03_detected": CUHK03("CUHK03, detected", "cuhk03-np/detected", cameras=2),
     "veri776": VeRi776(
         "VeRi-776",
         "VeRi",
@@ -175,6 +219,19 @@ LAYOUTS: dict[str, Layout] = {
         texts=(
             "train_test_split/train_list.txt",
             *(f"train_test_split/test_list_{size}.txt" for size in _VEHICLEID_TEST_SIZES),
+        ),
+    ),
+    "veri_wild": VERIWild(
+        "VERI-Wild",
+        "VERI-Wild",
+        ("images", "images", "images"),
+        kind="vehicle",
+        cameras=174,
+        width=128,
+        texts=(
+            "train_test_split/vehicle_info.txt",
+            "train_test_split/train_list.txt",
+            *(f"train_test_split/test_{size}{part}.txt" for size in _VERI_WILD_TEST_SIZES for part in ("", "_query")),
         ),
     ),
 }

@@ -18,6 +18,9 @@ class IdentitySampler(BatchSampler):
     fewer than K images gives one group, drawn with replacement; of the others the n mod K surplus images sit out the
     pass. Each batch takes one group each of P identities, drawn at random from those that have a group left; the
     pass ends when fewer than P identities have.
+
+    With clusters for targets it is the balanced sampler of pseudo labels, with pairs of cluster and camera that of
+    camera proxies (see `set_targets`).
     """
 
     def __init__(self, targets: Tensor | Sequence[int], batch_size: int, num_instances: int, seed: int):
@@ -42,49 +45,58 @@ class IdentitySampler(BatchSampler):
         if identities < self.identities_per_batch:
             raise ValueError(
                 f"A batch of {self.batch_size} with {self.num_instances} images an identity needs "
-                f"{self.identities_per_batch} identities, the training set has {identities}. Lower "
-                "DATALOADER.BATCH_SIZE or raise DATALOADER.NUM_INSTANCES."
+                f"{self.identities_per_batch} identities, the labels have {identities}. Lower DATALOADER.BATCH_SIZE "
+                "or raise DATALOADER.NUM_INSTANCES; pseudo labels may also be too few clusters."
             )
 
-    @property
-    def max_batches(self) -> int:
+    def count_batches(self) -> int:
         counts = np.unique(self.targets[self.targets >= 0], return_counts=True)[1]
-        return int(self._groups(counts).sum()) // self.identities_per_batch
+        return int(self.num_groups(counts).sum()) // self.identities_per_batch
 
-    def batches(self, epoch: int, restart: int) -> Iterator[list[int]]:
+    def draw(self, epoch: int, restart: int) -> Iterator[list[int]]:
         rng = self.generator(epoch, restart)
-        members, first, counts = self._shuffled_by_identity(rng)
-        size, left = self.num_instances, self._groups(counts)
-        small = counts < size
-        drawn = first[small, None] + rng.integers(0, counts[small, None], size=(int(small.sum()), size))
-        with_replacement = dict(zip(np.flatnonzero(small).tolist(), members[drawn].tolist(), strict=True))
-        positions, next_image, left = members.tolist(), first.tolist(), left.tolist()
+        labelled = np.flatnonzero(self.targets >= 0)
+        identities, counts = np.unique(self.targets[labelled], return_inverse=True, return_counts=True)[1:]
+        groups = self.deal(labelled, identities, counts, rng).tolist()
+        left = self.num_groups(counts)
+        next_group, left = (np.cumsum(left) - left).tolist(), left.tolist()
         available = list(range(len(left)))  # identities with groups left, in no particular order
-        for _ in range(self.max_batches):
-            if len(available) < self.identities_per_batch:
-                return
+        while len(available) >= self.identities_per_batch:
             batch: list[int] = []
             for identity in _draw(available, self.identities_per_batch, rng):
-                start = next_image[identity]
-                batch += with_replacement.get(identity) or positions[start : start + size]
-                next_image[identity] += size
+                batch += groups[next_group[identity]]
+                next_group[identity] += 1
                 left[identity] -= 1
             # Those drawn stand at the end; the exhausted ones among them are dropped.
             tail = len(available) - self.identities_per_batch
             available[tail:] = [identity for identity in available[tail:] if left[identity]]
             yield batch
 
-    def _groups(self, counts: np.ndarray) -> np.ndarray:
-        """Groups that identities with `counts` images give in a pass."""
+    def num_groups(self, counts: np.ndarray) -> np.ndarray:
+        """Groups that identities with `counts` images give in a pass: int64 [C] -> int64 [C]."""
         return np.maximum(counts // self.num_instances, 1)
 
-    def _shuffled_by_identity(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Positions grouped by identity and shuffled within it, each identity's first place there, its image count."""
-        labelled = np.flatnonzero(self.targets >= 0)
-        shuffled = rng.permutation(labelled)
-        members = shuffled[np.argsort(self.targets[shuffled], kind="stable")]
-        counts = np.unique(self.targets[labelled], return_counts=True)[1]
-        return members, np.cumsum(counts) - counts, counts
+    def deal(
+        self, positions: np.ndarray, identities: np.ndarray, counts: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """The groups of a pass: int64 [sum of num_groups(counts), K], positions; those of an identity together.
+
+        positions: int64 [M], the images with a label. identities: int64 [M], of each the rank of its label in 0..C-1.
+        counts: int64 [C], images of each identity.
+        """
+        size = self.num_instances
+        order = rng.permutation(len(positions))
+        order = order[np.argsort(identities[order], kind="stable")]  # grouped by identity, shuffled within it
+        first, number = np.cumsum(counts) - counts, self.num_groups(counts)
+        small = counts < size
+        drawn = first[small, None] + rng.integers(0, counts[small, None], size=(int(small.sum()), size))
+        place = np.arange(len(order)) - np.repeat(first, counts)
+        dealt = place < np.repeat(np.where(small, 0, number * size), counts)
+        groups = np.empty((number.sum(), size), dtype=np.int64)
+        is_small = np.repeat(small, number)
+        groups[is_small] = positions[order[drawn]]
+        groups[~is_small] = positions[order[dealt]].reshape(-1, size)
+        return groups
 
     @classmethod
     def from_config(cls, cfg: Any, training_set: Any) -> dict:

@@ -19,11 +19,10 @@ class RandomSampler(BatchSampler):
                 f"A batch of {self.batch_size} (DATALOADER.BATCH_SIZE) is more than the {images} images to train on."
             )
 
-    @property
-    def max_batches(self) -> int:
+    def count_batches(self) -> int:
         return int((self.targets >= 0).sum()) // self.batch_size
 
-    def batches(self, epoch: int, restart: int) -> Iterator[list[int]]:
+    def draw(self, epoch: int, restart: int) -> Iterator[list[int]]:
         order = self.generator(epoch, restart).permutation(np.flatnonzero(self.targets >= 0))
         for number in range(self.max_batches):
             yield order[number * self.batch_size : (number + 1) * self.batch_size].tolist()

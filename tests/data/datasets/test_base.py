@@ -1,11 +1,14 @@
 import logging
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from reid_core.data.datasets import Market1501, ReIDDataset, Splits, read_folder
-from reid_core.data.datasets.base import SPLITS
+from reid_core.data.datasets.base import SPLITS, parse_names
 from reid_core.structures import ReIDImage
 from tests.data.conftest import touch, write_market
 
@@ -76,7 +79,16 @@ def test_empty_split(small, split):
 
 
 @pytest.mark.parametrize(
-    "name", ["x_c1s1_000451_03.jpg", "0002_c0s1_000451_03.jpg", "0002c1s1.jpg", "notes.txt", "0002_c1s1_000451_03.gif"]
+    "name",
+    [
+        "x_c1s1_000451_03.jpg",
+        "0002_c0s1_000451_03.jpg",
+        "0002c1s1.jpg",
+        "0002_c1s1_000451_03.gif",  # an image, but of a kind that is not read: more than clutter
+        "0002_c1s1_000451_03.BMP",
+        f"{2**31}_c1s1_000451_03.jpg",
+        f"0002_c{'9' * 30}s1_000451_03.jpg",
+    ],
 )
 def test_file_that_does_not_fit_is_named_with_the_count(small, name):
     touch(small / "Market-1501-v15.09.15" / "query", [name, *(f"z{number}.jpg" for number in range(7))])
@@ -85,10 +97,10 @@ def test_file_that_does_not_fit_is_named_with_the_count(small, name):
     assert name in str(caught.value) and "..." in str(caught.value)
 
 
-def test_a_folder_among_the_images_is_named(small):
+def test_a_folder_among_the_images_is_a_warning(small, caplog):
     (small / "Market-1501-v15.09.15" / "query" / "more").mkdir()
-    with pytest.raises(ValueError, match=r"1 files in .* do not fit .*more"):
-        Market1501(str(small))
+    assert len(Market1501(str(small)).query) == 1
+    assert any("1 folders among the images are not looked into: more/" in r.getMessage() for r in caplog.records)
 
 
 def test_clutter_of_file_managers_is_ignored_and_other_extensions_are_read(small):
@@ -120,6 +132,20 @@ def test_listing_does_not_depend_on_the_order_of_creation(tmp_path):
     pattern = re.compile(r"(\d+)_c(\d+).*")
     tables = [read_folder(tmp_path / root, "split", pattern) for root in ("one", "two")]
     assert [table.pids.tolist() for table in tables] == [[2, 5, 9]] * 2
+
+
+@given(st.lists(st.tuples(st.integers(-1, 9999), st.integers(1, 20), st.sampled_from(["jpg", "JPEG", "Png"]))))
+def test_parsed_names_are_what_they_were_made_of(made):
+    names = [f"{pid:04d}_c{camera}_{row}.{ending}" for row, (pid, camera, ending) in enumerate(made)]
+    views = {name: row % 3 for row, name in enumerate(names) if row % 4}  # every fourth has no viewpoint
+    pattern = re.compile(r"(-?\d+)_c(\d+)_.+")
+    table = parse_names(Path("root"), "split", names, pattern, junk=(-1, 0), view_of=views.get)
+    expected = [
+        (f"root/split/{name}", pid, camera - 1, views[name])
+        for name, (pid, camera, _) in zip(names, made, strict=True)
+        if pid not in (-1, 0) and name in views
+    ]
+    assert [tuple(record) for record in table] == expected
 
 
 def test_a_new_reader_needs_only_read_splits(tmp_path):

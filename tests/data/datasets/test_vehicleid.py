@@ -121,7 +121,7 @@ def test_the_training_list_is_needed(tmp_path):
         VehicleID(str(tmp_path))
 
 
-@pytest.mark.parametrize("line", ["0000031", "0000031.jpg 8", "0000031 8 1", "a 8", "0000031 -1"])
+@pytest.mark.parametrize("line", ["0000031", "0000031.jpg 8", "0000031 8 1", "a 8", "0000031 -1", "0000031 1234567890"])
 @pytest.mark.parametrize("name", ["train", "800"])
 def test_a_line_that_cannot_be_read(tmp_path, name, line):
     root = write_vehicleid(tmp_path, **{name: ["0000011 3", "", line]})

@@ -60,19 +60,9 @@ def test_identity_sampler_keeps_the_published_invariants(problem, seed, epoch, r
     assert list(again.batches(epoch, restart)) == batches
 
 
-@pytest.mark.parametrize(
-    "make", [lambda seed: IdentitySampler(range(40), 8, 1, seed), lambda seed: RandomSampler(range(40), 8, seed)]
-)
-def test_passes_differ_by_seed_epoch_and_restart(make):
-    passes = [list(make(seed).batches(epoch, restart)) for seed in (0, 1) for epoch in (0, 1) for restart in (0, 1)]
-    assert len({str(batches) for batches in passes}) == 8
-
-
 def test_identities_are_drawn_uniformly():
     sampler = IdentitySampler(np.repeat(np.arange(10), 20), 6, 2, seed=0)
-    first = Counter(
-        position // 20 for epoch in range(2000) for position in set(next(sampler.batches(epoch, 0))[::2])
-    )
+    first = Counter(position // 20 for epoch in range(2000) for position in set(next(sampler.batches(epoch, 0))[::2]))
     expected, spread = 2000 * 3 / 10, (2000 * 0.3 * 0.7) ** 0.5
     assert all(abs(first[identity] - expected) < 4.5 * spread for identity in range(10))
 
@@ -128,9 +118,9 @@ def test_targets_can_be_replaced():
     [
         ((range(8), 6, 4), "BATCH_SIZE 6 is not a multiple of DATALOADER.NUM_INSTANCES 4"),
         ((range(8), 6, 0), "not a multiple"),
-        (([0, 0, 1, 1, 2], 8, 2), "needs 4 identities, the training set has 3"),
+        (([0, 0, 1, 1, 2], 8, 2), "needs 4 identities, the labels have 3"),
         (([], 4, 2), "No image to sample: 0 targets"),
-        (([-1, -1], 4, 2), "none of them a label"),
+        (([0.5, 1.0], 4, 2), "whole numbers, got float64"),
         (([0, 1, -2], 2, 1), "got -2"),
         (([[0, 1]], 2, 1), "one dimension"),
         (([0, 1], 0, 1), "BATCH_SIZE must be positive"),
