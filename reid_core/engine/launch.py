@@ -12,17 +12,18 @@ import torch
 import torch.distributed as dist
 
 import reid_core.engine.default_trainer  # noqa: F401  (registers the usual trainer)
-from reid_core.config import CfgNode
+from reid_core.config import CfgNode, ConfigError
+from reid_core.data.bad_images import list_skipped
 from reid_core.data.worker_pool import LoaderError
-from reid_core.engine.checkpoint import CheckpointError, list_checkpoints
-from reid_core.engine.device import resolve_device
 from reid_core.engine.evaluate_only import evaluate_only
 from reid_core.engine.hooks.interrupt import Interrupted
 from reid_core.engine.hooks.nan_guard import NonFiniteLossError
 from reid_core.evaluation import results_table, save_results
+from reid_core.modeling.checkpoint import CheckpointError, list_checkpoints
 from reid_core.projects import load_config
 from reid_core.registry import TRAINER_REGISTRY, UnknownNameError
 from reid_core.utils import comm
+from reid_core.utils.device import resolve_device
 from reid_core.utils.file_io import remove_left_overs
 from reid_core.utils.logging import get_logger, setup_logger
 
@@ -93,9 +94,14 @@ def run_command(make_config: Callable[[], CfgNode], arguments: argparse.Namespac
 
 
 def run(cfg: CfgNode, eval_only: bool = False, resume: bool = False) -> int:
-    """Train, or evaluate, what the config says; writes config.yaml, checkpoints and metrics.json to OUTPUT_DIR."""
+    """Train, or evaluate, what the config says; writes config.yaml, checkpoints and metrics.json to OUTPUT_DIR.
+
+    Without DATASETS.TEST there is no metrics.json. Raises ConfigError if such a config is only to be evaluated.
+    """
     folder = Path(cfg.OUTPUT_DIR)
     if eval_only:
+        if not cfg.DATASETS.TEST:
+            raise ConfigError("--eval-only: DATASETS.TEST is empty, there is nothing to evaluate.")
         if comm.is_main():
             cfg.save(folder / "eval_config.yaml")
         _show(evaluate_only(cfg), folder / "eval_metrics.json")
@@ -116,6 +122,10 @@ def run(cfg: CfgNode, eval_only: bool = False, resume: bool = False) -> int:
         trainer.train()
     finally:
         trainer.close()
+    for dataset in trainer.datasets.values():
+        list_skipped(dataset)
+    if not cfg.DATASETS.TEST:
+        return 0
     if not trainer.results:  # resumed after the last evaluation
         trainer.test()
     _show(trainer.results, folder / "metrics.json")

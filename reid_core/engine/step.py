@@ -8,10 +8,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from reid_core.config import ConfigError
+from reid_core.modeling.precision import DTYPES, native_16bit_dtype
 from reid_core.structures import METRIC_PREFIX, Batch
 from reid_core.utils import comm
-
-_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def amp_dtype(setting: str, device: torch.device) -> torch.dtype | None:
@@ -19,20 +18,10 @@ def amp_dtype(setting: str, device: torch.device) -> torch.dtype | None:
     if setting == "off":
         return None
     if setting == "auto":
-        if device.type == "cpu":
-            return torch.bfloat16 if _cpu_multiplies_bfloat16() else None
-        if device.type != "cuda":
-            return None
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    if setting not in _DTYPES:
-        raise ConfigError(f"SOLVER.AMP must be one of auto, off, {', '.join(_DTYPES)}; got '{setting}'.")
-    return _DTYPES[setting]
-
-
-def _cpu_multiplies_bfloat16() -> bool:
-    """Whether the processor has instructions for it; elsewhere it is emulated, and slower than float32."""
-    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, check, bool)() for check in checks)
+        return native_16bit_dtype(device)
+    if setting not in DTYPES:
+        raise ConfigError(f"SOLVER.AMP must be one of auto, off, {', '.join(DTYPES)}; got '{setting}'.")
+    return DTYPES[setting]
 
 
 class TrainStep:

@@ -1,8 +1,10 @@
 """Evaluation: ranking metrics by the field's protocol, the registered evaluators, and the report."""
 
 from reid_core.evaluation.build import build_evaluator
+from reid_core.evaluation.given_distances import evaluate_distances
 from reid_core.evaluation.random_gallery_evaluator import RandomGalleryEvaluator
 from reid_core.evaluation.ranking import evaluate
+from reid_core.evaluation.refinement import QueryExpansion, Reranking
 from reid_core.evaluation.reid_evaluator import ReIDEvaluator
 from reid_core.evaluation.report import write_report
 from reid_core.evaluation.results import (
@@ -22,14 +24,17 @@ __all__ = [
     "CameraPairs",
     "EntryKind",
     "PerQueryResults",
+    "QueryExpansion",
     "RandomGalleryEvaluator",
     "RankedLists",
     "RankingResults",
     "ReIDEvaluator",
+    "Reranking",
     "RocCurve",
     "SingleShotEvaluator",
     "build_evaluator",
     "evaluate",
+    "evaluate_distances",
     "results_table",
     "sample_distances",
     "save_results",

@@ -1,13 +1,14 @@
 """How many true matches of its query a gallery image comes behind: what the ranks are made of, without a sort."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from reid_core.evaluation.distance import SquaredDistances
 from reid_core.evaluation.labelled import SameIdentity
+from reid_core.retrieval.distance import SquaredDistances
 
 BYTES_PER_PAIR = 96  # of a block that is counted, in the worst case: the indices that it takes
 
@@ -29,14 +30,17 @@ class Matches(NamedTuple):
         return Matches(*(column[rows] for column in self))
 
 
-def sorted_matches(source: SquaredDistances, same: SameIdentity, rows: slice, width: int) -> Matches:
-    """The matches among `same`, pairs of the queries `rows`, in a table of that width."""
+def sorted_matches(same: SameIdentity, exact: Callable[[Tensor, Tensor], Tensor], queries: int, width: int) -> Matches:
+    """The matches among `same`, pairs of so many queries, in a table of that width.
+
+    exact: distances, float64 [N], of pairs given by the numbers of their queries and images.
+    """
     query, gallery = same.query[~same.same_camera], same.gallery[~same.same_camera]
-    counts = query.bincount(minlength=rows.stop - rows.start)
+    counts = query.bincount(minlength=queries)
     slot = torch.arange(len(query), device=query.device) - (counts.cumsum(0) - counts)[query]
     distances = torch.full((len(counts), width), torch.inf, dtype=torch.float64, device=query.device)
     positions = torch.zeros_like(distances, dtype=torch.int64)
-    distances[query, slot], positions[query, slot] = source.exact(query + rows.start, gallery), gallery
+    distances[query, slot], positions[query, slot] = exact(query, gallery), gallery
     distances, order = distances.sort(dim=1, stable=True)  # in a row the gallery's order stood before
     return Matches(distances, positions.gather(1, order), counts)
 
@@ -62,6 +66,21 @@ def count_matches_before(
     distance = source.exact(row + rows.start, position)
     place[doubtful] = _bisect(matches.distances, row, distance, matches.positions, position)
     return place.bincount(minlength=high.numel()).view(high.shape)
+
+
+def count_exactly(distances: Tensor, matches: Matches) -> Tensor:
+    """`count_matches_before` for a whole gallery whose distances, float [R, G], are exact themselves."""
+    exact = matches.distances.to(distances.dtype)  # which they come from
+    last = exact.gather(1, (matches.counts[:, None] - 1).clamp(min=0))
+    last = last.masked_fill(matches.counts[:, None] == 0, -torch.inf)
+    pair = _nonzero((distances <= last).flatten()).int()
+    row = pair.div(distances.shape[1], rounding_mode="floor")
+    distance = distances.flatten().index_select(0, pair)
+    place = _bisect(exact, row, distance)
+    tied = _nonzero(exact.flatten().index_select(0, place) == distance)
+    row, position = row[tied], pair[tied] % distances.shape[1]
+    place[tied] = _bisect(exact, row, distance[tied], matches.positions, position)
+    return place.bincount(minlength=exact.numel()).view(exact.shape)
 
 
 def _nonzero(mask: Tensor) -> Tensor:

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid_core.evaluation.distance import as_features, prepare_features
+from reid_core.retrieval.distance import as_features, prepare_rows
+from reid_core.retrieval.neighbours import check_widths
 
 JUNK = -1  # identity of images that are never read
 
@@ -43,13 +44,26 @@ def label(
     Raises ValueError, naming the side (`name`: "query" or "gallery"), for labels that are not one whole number an
     image, for a side that is all junk, and for features that cannot be scored.
     """
-    pids = _whole_numbers(pids, features, f"{name} pids")
-    camids = _whole_numbers(camids, features, f"{name} camids")
-    everything = LabelledFeatures(features, pids, camids, torch.arange(len(pids), device=pids.device))
-    kept = everything.keep(pids != JUNK)
-    if not len(kept.pids):
-        raise ValueError(f"All {len(pids)} {name} images have identity {JUNK} (junk): there is nothing to rank.")
-    return kept._replace(features=prepare_features(kept.features, metric, normalize, name, kept.positions))
+    kept = _without_junk(features, pids, camids, name, "feature rows")
+    return kept._replace(features=prepare_rows(kept.features, name, metric, normalize, kept.positions))
+
+
+def label_images(
+    pids: np.ndarray | Tensor, camids: np.ndarray | Tensor | None, name: str, device: torch.device | str | None
+) -> LabelledFeatures:
+    """Labels without features (which have width 0), junk dropped, on `device` (None: the CPU); all images are of
+    camera 0 without camera numbers. Raises ValueError as `label`."""
+    nothing = torch.empty(len(pids), 0, device=device)
+    return _without_junk(nothing, pids, [0] * len(pids) if camids is None else camids, name, "identities")
+
+
+def require_cameras(query_camids: np.ndarray | Tensor | None, gallery_camids: np.ndarray | Tensor | None) -> None:
+    """Raise ValueError if the cameras of a side are missing."""
+    if query_camids is None or gallery_camids is None:
+        raise ValueError(
+            "The camera numbers of query or gallery are missing. Without them images can only be ranked with "
+            "camera_rule=False, which leaves none out, and without results by pair of cameras."
+        )
 
 
 def label_sides(
@@ -70,12 +84,9 @@ def label_sides(
 
     Raises ValueError for what `as_features` and `label` refuse, and for sides of different widths.
     """
-    query = as_features(query, "query", None if device is None else torch.device(device))
+    query = as_features(query, "query", device)
     gallery = as_features(gallery, "gallery", query.device)
-    if query.shape[1] != gallery.shape[1]:
-        raise ValueError(
-            f"Query features have width {query.shape[1]}, gallery features {gallery.shape[1]}: not of one model."
-        )
+    check_widths(query, gallery)
     query_camids = np.zeros(len(query), dtype=np.int64) if query_camids is None else query_camids
     gallery_camids = np.zeros(len(gallery), dtype=np.int64) if gallery_camids is None else gallery_camids
     return (
@@ -120,12 +131,24 @@ def _count_equal(values: Tensor, among: Tensor) -> Tensor:
     return torch.searchsorted(among, values, right=True) - torch.searchsorted(among, values)
 
 
-def _whole_numbers(values: np.ndarray | Tensor, features: Tensor, name: str) -> Tensor:
+def _without_junk(
+    features: Tensor, pids: np.ndarray | Tensor, camids: np.ndarray | Tensor, name: str, counted: str
+) -> LabelledFeatures:
+    pids = _whole_numbers(pids, features, f"{name} pids", counted)
+    camids = _whole_numbers(camids, features, f"{name} camids", counted)
+    everything = LabelledFeatures(features, pids, camids, torch.arange(len(pids), device=pids.device))
+    kept = everything.keep(pids != JUNK)
+    if not len(kept.pids):
+        raise ValueError(f"All {len(pids)} {name} images have identity {JUNK} (junk): there is nothing to rank.")
+    return kept
+
+
+def _whole_numbers(values: np.ndarray | Tensor, features: Tensor, name: str, counted: str) -> Tensor:
     numbers = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
     if numbers.dtype.kind not in "iu":
         raise ValueError(f"The {name} must be whole numbers, got {numbers.dtype}.")
     if numbers.shape != (len(features),):
         raise ValueError(
-            f"The {name} have shape {list(numbers.shape)}, but there are {len(features)} feature rows: one per row."
+            f"The {name} have shape {list(numbers.shape)}, but there are {len(features)} {counted}: one for each."
         )
     return torch.from_numpy(numbers.astype(np.int64)).to(features.device)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from reid_core.evaluation.distance import SquaredDistances
+from reid_core.retrieval.distance import SquaredDistances
 
 
 class NearestLists:

@@ -8,6 +8,7 @@ by in blocks, and of each wrong image only the number of true matches before it 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -16,11 +17,12 @@ from torch import Tensor
 
 from reid_core.evaluation.camera_pairs import score_camera_pairs
 from reid_core.evaluation.counting import BYTES_PER_PAIR, count_matches_before, sorted_matches
-from reid_core.evaluation.distance import SquaredDistances, sum_by_halves, to_metric
-from reid_core.evaluation.labelled import IdentityIndex, LabelledFeatures, label_sides
+from reid_core.evaluation.labelled import IdentityIndex, LabelledFeatures, label_sides, require_cameras
 from reid_core.evaluation.nearest import NearestLists
-from reid_core.evaluation.results import EntryKind, PerQueryResults, RankedLists, RankingResults
+from reid_core.evaluation.results import RankingResults
 from reid_core.evaluation.roc import RocCounter
+from reid_core.evaluation.summary import BlockRanks, check_matches, ranked_lists, ranks_of, summarise
+from reid_core.retrieval.distance import SquaredDistances, to_metric
 
 _MAX_PAIRS = 2**30  # of a block: their numbers fit an int32
 _MAX_ROWS = 2048  # queries in a block: for each block of queries the gallery is read again
@@ -68,12 +70,9 @@ def evaluate(
     Raises ValueError for shapes that do not fit, NaN, infinite or (to be normalised) all-zero features, missing camera
     numbers, and where no query has a true match.
     """
-    _check_options(max_rank, block_bytes, top_k, false_positive_rates)
-    if (query_camids is None or gallery_camids is None) and (camera_rule or camera_pairs):
-        raise ValueError(
-            "The camera numbers of query or gallery are missing. Without them images can only be ranked with "
-            "camera_rule=False, which leaves none out, and with camera_pairs=False."
-        )
+    check_options(max_rank, block_bytes, top_k, false_positive_rates)
+    if camera_rule or camera_pairs:
+        require_cameras(query_camids, gallery_camids)
     queries, images = label_sides(
         query,
         gallery,
@@ -112,16 +111,21 @@ class _Options(NamedTuple):
 def _score(queries: LabelledFeatures, images: LabelledFeatures, total: int, options: _Options) -> RankingResults:
     """total: number of queries with junk."""
     same_identity, matches = IdentityIndex(queries, images, options.camera_rule).count()
-    _check_matches(same_identity, matches)
+    check_matches(same_identity, matches)
     if not (options.top_k or options.false_positive_rates):
         queries = queries.keep(matches > 0)
-    ranking = _rank_in_blocks(queries, images, int(same_identity.max()), options)
-    results = _summarise(ranking.blocks, queries, total, options)
-    lists = _ranked_lists(ranking.blocks, queries, images, total, options) if options.top_k else None
-    return replace(results, ranked_lists=lists, roc=ranking.roc.curve(options.metric) if ranking.roc else None)
+    blocks, roc = _rank_in_blocks(queries, images, int(same_identity.max()), options)
+    results = summarise(blocks, queries, total, options.max_rank, options.per_query)
+    if options.top_k:
+        distances, index = (torch.cat(parts) for parts in zip(*(block.nearest for block in blocks), strict=True))
+        distances = to_metric(distances, options.metric)
+        lists = ranked_lists(distances, index, queries, images, total, options.camera_rule)
+        results = replace(results, ranked_lists=lists)
+    return replace(results, roc=roc.curve(options.metric) if roc else None)
 
 
-def _check_options(max_rank: int, block_bytes: int, top_k: int, false_positive_rates: Sequence[float]) -> None:
+def check_options(max_rank: int, block_bytes: int, top_k: int, false_positive_rates: Sequence[float] = ()) -> None:
+    """Raise ValueError for options of `evaluate` that are out of range."""
     if min(max_rank, block_bytes) < 1 or top_k < 0:
         raise ValueError(
             f"max_rank and block_bytes must be positive, top_k not negative; got max_rank={max_rank}, "
@@ -131,24 +135,11 @@ def _check_options(max_rank: int, block_bytes: int, top_k: int, false_positive_r
         raise ValueError(f"False positive rates are shares from 0 to 1, got {list(false_positive_rates)}.")
 
 
-class _Block(NamedTuple):
-    """Of a block of queries: number of true matches [R], ranks of the matches [R, M] and nearest images, if asked."""
-
-    counts: Tensor
-    ranks: Tensor
-    nearest: NearestLists | None
-
-
-class _Ranking(NamedTuple):
-    blocks: list[_Block]
-    roc: RocCounter | None
-
-
 def _rank_in_blocks(
     queries: LabelledFeatures, images: LabelledFeatures, most_matches: int, options: _Options
-) -> _Ranking:
+) -> tuple[list[BlockRanks], RocCounter | None]:
     """Rank all queries. The blocks' sizes come from `block_bytes` and the largest number of images of an identity."""
-    source = SquaredDistances(queries.features, images.features)
+    source = SquaredDistances(queries.features, images.features, reuse_blocks=True)
     index = IdentityIndex(queries, images, options.camera_rule)
     roc = RocCounter(source, index, options.false_positive_rates) if options.false_positive_rates else None
     matches_width, top_k = 1 << most_matches.bit_length(), min(options.top_k, len(images.pids))
@@ -156,11 +147,11 @@ def _rank_in_blocks(
     blocks = []
     for rows in _slices(0, len(queries.pids), sizes.rows):
         same = index.pairs(rows)
-        matches = sorted_matches(source, same, rows, matches_width)
+        matches = sorted_matches(same, partial(_exact, source, rows.start), len(queries.pids[rows]), matches_width)
         nearest = NearestLists(source, rows, top_k) if top_k else None
         before = torch.zeros_like(matches.positions)
         for columns in _slices(0, len(images.pids), sizes.columns):
-            block, error = source.block(rows, columns)
+            block, error = source.block(rows, columns), source.row_error(rows, columns)
             if nearest:
                 nearest.update(block, error, columns)
             inside = (same.gallery >= columns.start) & (same.gallery < columns.stop)
@@ -170,10 +161,14 @@ def _rank_in_blocks(
             for part in _slices(0, len(block), sizes.counted_rows):
                 there = slice(rows.start + part.start, rows.start + part.stop)
                 before[part] += count_matches_before(source, block[part], error[part], matches.of(part), there, columns)
-        # A match comes behind the matches nearer than it and the wrong images with no more matches before them.
-        ranks = before.cumsum(dim=1) + torch.arange(1, matches_width + 1, device=before.device)
-        blocks.append(_Block(matches.counts, ranks, nearest))
-    return _Ranking(blocks, roc)
+        lists = (nearest.distances, nearest.indices) if nearest else None
+        blocks.append(BlockRanks(matches.counts, ranks_of(before), lists))
+    return blocks, roc
+
+
+def _exact(source: SquaredDistances, start: int, query: Tensor, gallery: Tensor) -> Tensor:
+    """Distances of pairs whose queries are counted from `start`."""
+    return source.exact(query + start, gallery)
 
 
 class _BlockSizes(NamedTuple):
@@ -198,60 +193,3 @@ def _block_sizes(block_bytes: int, width: int, table_width: int) -> _BlockSizes:
 def _slices(start: int, stop: int, length: int) -> Iterator[slice]:
     for first in range(start, stop, length):
         yield slice(first, min(first + length, stop))
-
-
-def _check_matches(same_identity: Tensor, matches: Tensor) -> None:
-    if bool((matches > 0).any()):
-        return
-    own_camera = int((same_identity > 0).sum())
-    raise ValueError(
-        f"None of the {len(matches)} queries has a true match in the gallery, so there is nothing to score: "
-        f"{own_camera} have images of their identity there only from their own camera, which the protocol leaves out, "
-        f"and {len(matches) - own_camera} have none. Check that identities are numbered alike in query and gallery; "
-        "a set taken by a single camera is ranked with camera_rule=False (TEST.CAMERA_RULE False)."
-    )
-
-
-def _summarise(
-    blocks: list[_Block], queries: LabelledFeatures, total: int, options: _Options
-) -> RankingResults:
-    counts, ranks = (torch.cat(parts) for parts in zip(*((b.counts, b.ranks) for b in blocks), strict=True))
-    number = torch.arange(1, ranks.shape[1] + 1, device=ranks.device)
-    precision = (number / ranks.double()).masked_fill(number > counts[:, None], 0)
-    last = ranks.gather(1, (counts[:, None] - 1).clamp(min=0)).squeeze(1)
-    positions, valid = queries.positions.cpu().numpy(), (counts > 0).cpu().numpy()
-
-    def spread(values: Tensor, missing: float) -> np.ndarray:
-        column = np.full(total, missing, dtype=np.asarray(missing).dtype)
-        column[positions[valid]] = values.cpu().numpy()[valid]
-        return column
-
-    results = PerQueryResults(
-        average_precision=spread(sum_by_halves(precision) / counts, math.nan),
-        inverse_negative_penalty=spread(counts / last.double(), math.nan),
-        first_match_rank=spread(ranks[:, 0], 0),
-    )
-    first = results.first_match_rank[results.first_match_rank > 0]
-    return RankingResults(
-        mAP=float(np.nanmean(results.average_precision)),
-        mINP=float(np.nanmean(results.inverse_negative_penalty)),
-        cmc=np.cumsum(np.bincount(first, minlength=options.max_rank + 1)[1 : options.max_rank + 1]) / len(first),
-        num_queries=total,
-        num_valid_queries=len(first),
-        per_query=results if options.per_query else None,
-    )
-
-
-def _ranked_lists(
-    blocks: list[_Block], queries: LabelledFeatures, images: LabelledFeatures, total: int, options: _Options
-) -> RankedLists:
-    index = torch.cat([block.nearest.indices for block in blocks])
-    distances = to_metric(torch.cat([block.nearest.distances for block in blocks]), options.metric)
-    same = images.pids[index] == queries.pids[:, None]
-    own_camera = (images.camids[index] == queries.camids[:, None]) & options.camera_rule
-    kinds = torch.where(same, torch.where(own_camera, EntryKind.IGNORED, EntryKind.MATCH), EntryKind.WRONG)
-    rows, shape = queries.positions.cpu().numpy(), (total, index.shape[1])
-    lists = RankedLists(np.full(shape, -1), np.full(shape, np.nan), np.full(shape, EntryKind.IGNORED, dtype=np.uint8))
-    for column, values in zip(vars(lists).values(), (images.positions[index], distances, kinds), strict=True):
-        column[rows] = values.cpu().numpy()
-    return lists

@@ -128,11 +128,13 @@ class RankingResults:
 
 
 def results_table(results: Mapping[str, Mapping[str, Any]], label: str = "dataset") -> str:
-    """A text table of results by name (of dataset or model, as `label` says): one row each, numbers with one decimal.
+    """A text table of results by name (of dataset or model, as `label` says), numbers with one decimal: one row each,
+    and one for each of its variants (see `variant_rows`).
 
     Columns are the scalars of all rows in the order of their appearance; what a row lacks is a dash, what is no
     number (per-query results) is left out.
     """
+    results = variant_rows(results)
     columns = scalar_columns(results)
     body = [[name, *(f"{row[key]:.1f}" if key in row else "-" for key in columns)] for name, row in results.items()]
     align = ("left", *("right" for _ in columns))
@@ -142,6 +144,17 @@ def results_table(results: Mapping[str, Mapping[str, Any]], label: str = "datase
 def save_results(path: str | os.PathLike, results: Mapping[str, Any]) -> None:
     """Write (nested) results as JSON: arrays become lists, NaN and infinity null. The file appears whole or not."""
     write_atomically(Path(path), (json.dumps(_plain(results), indent=2, allow_nan=False) + "\n").encode())
+
+
+def variant_rows(results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Rows by name with those of variants ("reranked/mAP") taken out, as rows "name, reranked" behind their own."""
+    rows: dict[str, dict[str, Any]] = {}
+    for name, row in results.items():
+        rows[name] = {}
+        for key, value in row.items():
+            variant, _, metric = key.rpartition("/")
+            rows.setdefault(f"{name}, {variant}" if variant else name, {})[metric] = value
+    return rows
 
 
 def scalar_columns(results: Mapping[str, Mapping[str, Any]]) -> list[str]:

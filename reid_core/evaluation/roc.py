@@ -14,9 +14,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from reid_core.evaluation.distance import SquaredDistances, to_metric
 from reid_core.evaluation.labelled import IdentityIndex
 from reid_core.evaluation.results import RocCurve
+from reid_core.retrieval.distance import SquaredDistances, to_metric
 
 _POINTS = 33  # of the curve, at evenly spaced false positive rates
 _NEIGHBOURS = 3  # points on either side of an asked rate's that are counted too
@@ -116,9 +116,7 @@ class RocCounter:
         straight = farther[after] == at_least[here] and tied[after] == tied[here]
         return not (straight and self._multiplicity[position] == self._multiplicity[position + 1])
 
-    def _at(
-        self, asked: float, corners: list[int], positions: dict[int, int], rate: Tensor, share: Tensor
-    ) -> float:
+    def _at(self, asked: float, corners: list[int], positions: dict[int, int], rate: Tensor, share: Tensor) -> float:
         """The true positive rate at the closest false positive rate of the curve; of two, at the smaller."""
         places = [positions[position] for position in corners]
         points = [(0.0, 0.0)] + [(float(rate[place]), float(share[place])) for place in places]

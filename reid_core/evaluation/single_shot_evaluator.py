@@ -1,22 +1,18 @@
 """The evaluator of CUHK03's first protocol: CMC over random galleries of one image of each identity."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from reid_core.evaluation.labelled import label_sides
-from reid_core.evaluation.random_gallery_evaluator import draw_gallery
+from reid_core.evaluation.drawn_galleries import DrawnGalleriesEvaluator, draw_gallery
 from reid_core.evaluation.ranking import evaluate
-from reid_core.evaluation.reid_evaluator import ReIDEvaluator
 from reid_core.registry import EVALUATOR_REGISTRY
-from reid_core.structures import ReIDImage
 
 
 @EVALUATOR_REGISTRY.register()
-class SingleShotEvaluator(ReIDEvaluator):
+class SingleShotEvaluator(DrawnGalleriesEvaluator):
     """Scores each query against random galleries of one image of each identity (Li et al., CVPR 2014).
 
     The gallery of a query holds images of the other cameras only (without the camera rule: of all cameras), so that
@@ -24,32 +20,10 @@ class SingleShotEvaluator(ReIDEvaluator):
     else is asked for are ReIDEvaluator's, of the whole gallery, as the field's programs report them beside this CMC.
     CUHK03's newer protocol (Zhong et al., CVPR 2017) is the usual one: ReIDEvaluator.
 
-    galleries: how many are drawn, at least 1. seed: starts the draws; with the same records in the same order they
-    are the same on every machine and in every process. The rest as for ReIDEvaluator.
+    The arguments are those of DrawnGalleriesEvaluator.
     """
 
-    def __init__(
-        self,
-        name: str,
-        query: Sequence[ReIDImage],
-        gallery: Sequence[ReIDImage],
-        *,
-        galleries: int = 100,
-        seed: int = 0,
-        **options: Any,
-    ):
-        super().__init__(name, query, gallery, **options)
-        if galleries < 1:
-            raise ValueError(
-                f"There must be at least one random gallery, got {galleries}; see TEST.SINGLE_SHOT_GALLERIES."
-            )
-        self.galleries, self.seed = galleries, seed
-
-    @classmethod
-    def from_config(cls, cfg: Any, dataset: Any) -> dict:
-        """dataset: anything with `name`, and `query` and `gallery` as sequences of ReIDImage."""
-        draws = {"galleries": cfg.TEST.SINGLE_SHOT_GALLERIES, "seed": cfg.TEST.GALLERY_SEED}
-        return super().from_config(cfg, dataset) | draws
+    galleries_key = "TEST.SINGLE_SHOT_GALLERIES"
 
     def evaluate(self, query_features: np.ndarray | Tensor, gallery_features: np.ndarray | Tensor) -> dict[str, Any]:
         """ReIDEvaluator's results; "rank1", ... are means over the draws in percent, and "rank1_std", ... their
@@ -60,16 +34,10 @@ class SingleShotEvaluator(ReIDEvaluator):
             scores[f"rank{rank}"] = 100 * float(draws[:, rank - 1].mean())
         return scores | {f"rank{rank}_std": 100 * float(draws[:, rank - 1].std()) for rank in self.cmc_ranks}
 
-    def _draw_curves(
-        self, query_features: np.ndarray | Tensor, gallery_features: np.ndarray | Tensor
-    ) -> np.ndarray:
+    def _draw_curves(self, query_features: np.ndarray | Tensor, gallery_features: np.ndarray | Tensor) -> np.ndarray:
         """The CMC of each draw, float64 [galleries, ranks]."""
-        labels = (self._query[0], self._gallery[0], self._query[1], self._gallery[1])
-        queries, images = label_sides(
-            query_features, gallery_features, *labels, metric=self.metric, normalize=self.normalize
-        )
-        longest = max(50, *self.cmc_ranks)
-        found, counted = np.zeros((self.galleries, longest)), 0
+        queries, images = self.labelled(query_features, gallery_features)
+        found, counted = np.zeros((self.galleries, self.max_rank)), 0
         for camera in queries.camids.unique() if self.camera_rule else [None]:
             other = torch.ones_like(images.pids, dtype=torch.bool) if camera is None else images.camids != camera
             positions = other.nonzero().squeeze(1)
@@ -83,7 +51,7 @@ class SingleShotEvaluator(ReIDEvaluator):
                 chosen = draw_gallery(pids, self.seed, draw)
                 seen = images.features[positions[chosen]]  # of unit length already, if they are to be
                 results = evaluate(
-                    asked.features, seen, asked.pids, pids[chosen], camera_rule=False, max_rank=longest
+                    asked.features, seen, asked.pids, pids[chosen], camera_rule=False, max_rank=self.max_rank
                 )
                 found[draw] += results.cmc * len(asked.pids)
         return found / counted

@@ -1,20 +1,34 @@
-"""Retrieval: exact neighbours in blocks, k-reciprocal re-ranking, pseudo labels by clustering, query expansion."""
+"""Retrieval: exact neighbours in blocks, k-reciprocal re-ranking, pseudo labels by clustering, query expansion.
 
-from reid_core.retrieval.clustering import jaccard_neighbours, pseudo_labels
-from reid_core.retrieval.expansion import expand_queries
-from reid_core.retrieval.gallery_index import GalleryIndex
-from reid_core.retrieval.neighbours import Neighbours, nearest_neighbours
-from reid_core.retrieval.pgvector_searcher import PgVectorSearcher
-from reid_core.retrieval.reranking import rerank, rerank_blocks
+Each name is imported when it is first asked for: evaluation needs the distances, not faiss, scikit-learn or a
+database's client.
+"""
 
-__all__ = [
-    "GalleryIndex",
-    "Neighbours",
-    "PgVectorSearcher",
-    "expand_queries",
-    "jaccard_neighbours",
-    "nearest_neighbours",
-    "pseudo_labels",
-    "rerank",
-    "rerank_blocks",
-]
+import importlib
+from typing import Any
+
+_HOMES = {
+    "GalleryIndex": "gallery_index",
+    "Neighbours": "neighbours",
+    "PgVectorSearcher": "pgvector_searcher",
+    "center_cameras": "clustering",
+    "combine_features": "ensemble",
+    "expand_queries": "expansion",
+    "jaccard_neighbours": "clustering",
+    "nearest_neighbours": "neighbours",
+    "pseudo_labels": "clustering",
+    "rerank": "reranking",
+    "rerank_blocks": "reranking",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

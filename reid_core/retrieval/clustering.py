@@ -78,6 +78,26 @@ def jaccard_neighbours(
 
 
 @torch.no_grad()
+def center_cameras(features: np.ndarray | Tensor, camids: np.ndarray | Tensor) -> Tensor:
+    """Unit features without what all images of a camera share: of each image its camera's mean is taken away.
+
+    Features of a model that has not seen a camera lie together by camera more than by identity; without that offset
+    clusters span cameras. features [N, D]: floating point, scaled to unit length first. camids [N]. Returns float32
+    [N, D], not of unit length; an image that equals its camera's mean (the only one, say) stays as it is.
+    Raises ValueError as `jaccard_neighbours`, and if camids are not one for each image.
+    """
+    features, camids = prepare_features(features, "training", "cosine"), torch.as_tensor(camids)
+    if camids.shape != features.shape[:1]:
+        raise ValueError(f"There must be a camera for each of {len(features)} images, got shape {list(camids.shape)}.")
+    cameras, slot = camids.to(features.device).unique(return_inverse=True)
+    sums = features.new_zeros(len(cameras), features.shape[1], dtype=torch.float64)
+    sums.index_add_(0, slot, features.double())
+    means = (sums / torch.bincount(slot)[:, None]).float()
+    centred = features - means[slot]
+    return torch.where(centred.norm(dim=1, keepdim=True) > 1e-5, centred, features)
+
+
+@torch.no_grad()
 def jaccard_codes(
     features: np.ndarray | Tensor,
     k1: int,

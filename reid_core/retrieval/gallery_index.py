@@ -3,7 +3,7 @@
 import contextlib
 import io
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,27 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid_core.retrieval.distance import prepare_features
 from reid_core.retrieval.faiss_backend import FaissBackend
-from reid_core.retrieval.gallery import (
-    GalleryFilter,
-    SearchResult,
-    check_ids,
-    check_k,
-    check_query_camids,
-    check_rows,
-    distances_of,
-    empty_result,
-    exact_nearest,
-    some,
-)
+from reid_core.retrieval.gallery import GalleryFilter, Rows, SearchResult, distances_of, empty_result, exact_nearest
 from reid_core.retrieval.gallery_files import GalleryIndexError, read_version, write_version
+from reid_core.retrieval.searchable_gallery import SearchableGallery
 
 _COLUMNS = np.dtype([("id", "<i8"), ("camid", "<i8"), ("timestamp", "<f8"), ("present", "?")])
 
 
-class GalleryIndex:
-    """Features with ids, cameras and times of the caller's choosing; add, remove, search, save, load.
+class GalleryIndex(SearchableGallery):
+    """A gallery on one machine; beside add, remove and search also train, save and load.
 
     width: of the features. factory: faiss's description of the index: "Flat" (exact), or an approximate one of the
     kinds IVF, PQ, SQ and HNSW, with a transform before it or not ("IVF1024,Flat", "OPQ64,IVF1024,PQ64", "SQ8",
@@ -48,6 +37,8 @@ class GalleryIndex:
     are no longer found, and their ids may be used again. Raises ValueError for arguments that do not fit.
     """
 
+    place = "index"
+
     def __init__(
         self,
         width: int,
@@ -59,9 +50,8 @@ class GalleryIndex:
         device: str | None = None,
         threads: int | None = None,
     ):
-        if metric not in ("cosine", "euclidean"):
-            raise ValueError(f"metric must be one of cosine, euclidean, got {metric!r}.")
-        self.width, self.factory, self.metric, self.threads = int(width), factory, metric, threads
+        super().__init__(width, metric)
+        self.factory, self.threads = factory, threads
         with self._faiss_threads():
             self._backend = FaissBackend(self.width, factory, nprobe=nprobe, ef_search=ef_search, device=device)
         self._columns = np.zeros(0, dtype=_COLUMNS)  # by faiss's label
@@ -73,7 +63,6 @@ class GalleryIndex:
 
     @property
     def ids(self) -> np.ndarray:
-        """Ids of all images, int64 [N], ascending."""
         return self._columns["id"][self._order]
 
     @property
@@ -91,26 +80,9 @@ class GalleryIndex:
         with self._faiss_threads():
             self._backend.train(self._prepare(features, "training"))
 
-    def add(
-        self,
-        features: np.ndarray | Tensor,
-        ids: np.ndarray | Tensor,
-        camids: np.ndarray | Tensor | None = None,
-        timestamps: np.ndarray | Tensor | None = None,
-    ) -> None:
-        """Add images. An index that needs training and has had none is trained on a sample of these.
-
-        features: floating point [N, D]. ids: int64 [N], at least 0, not in the index yet. camids: [N], -1 or None:
-        unknown. timestamps: float [N], seconds from a point of the caller's choosing, NaN or None: unknown.
-        Raises ValueError, with nothing added, for ids that are there already or twice, for NaN, infinite or (cosine)
-        zero features, for shapes that do not fit, and for too few features to train on.
-        """
-        features = self._prepare(features, "gallery")
-        rows = check_rows(len(features), ids, camids, timestamps)
+    def _add(self, features: np.ndarray, rows: Rows) -> None:
         own = self.ids
-        known = np.intersect1d(rows.ids, own)
-        if len(known):
-            raise ValueError(f"{len(known)} ids are in the index already: {some(known)}. Remove them first.")
+        self._refuse_known(np.intersect1d(rows.ids, own))
         self._own_memory()
         labels = self._free_labels(len(features))
         with self._faiss_threads():
@@ -125,12 +97,9 @@ class GalleryIndex:
         by_id = np.argsort(rows.ids)
         self._order = np.insert(self._order, np.searchsorted(own, rows.ids[by_id]), labels[by_id])
 
-    def remove(self, ids: np.ndarray | Tensor) -> None:
-        """Remove images. Raises ValueError, with nothing removed, for ids that are not in the index or twice."""
-        ids, own = np.sort(check_ids(ids)), self.ids
-        unknown = np.setdiff1d(ids, own)
-        if len(unknown):
-            raise ValueError(f"{len(unknown)} ids are not in the index: {some(unknown)}.")
+    def _remove(self, ids: np.ndarray) -> None:
+        ids, own = np.sort(ids), self.ids
+        self._refuse_unknown(np.setdiff1d(ids, own))
         self._own_memory()
         places = np.searchsorted(own, ids)
         labels = self._order[places]
@@ -143,27 +112,7 @@ class GalleryIndex:
             self._order = (np.cumsum(kept) - 1)[self._order]
             self._columns = self._columns[kept]
 
-    def search(
-        self,
-        features: np.ndarray | Tensor,
-        k: int,
-        *,
-        camids: np.ndarray | Tensor | None = None,
-        only_camids: Collection[int] | None = None,
-        exclude_camids: Collection[int] | None = None,
-        time_range: tuple[float | None, float | None] | None = None,
-    ) -> SearchResult:
-        """The k nearest images of each query among those that pass all filters; see `SearchResult`.
-
-        features: floating point [Q, D]. camids: int64 [Q], each query's own camera, whose images it does not get
-        (the same-camera rule; -1: unknown, leaves none out). only_camids, exclude_camids, time_range: as in
-        `GalleryFilter`, for all queries. Raises ValueError for what does not fit and for NaN, infinite or (cosine)
-        zero features.
-        """
-        check_k(k)
-        features = self._prepare(features, "query")
-        common = GalleryFilter.of(only_camids, exclude_camids, time_range)
-        camids = check_query_camids(camids, len(features))
+    def _search(self, features: np.ndarray, k: int, camids: np.ndarray, common: GalleryFilter) -> SearchResult:
         result = empty_result(len(features), k)
         with self._faiss_threads():
             for camid in np.unique(camids):
@@ -258,12 +207,6 @@ class GalleryIndex:
         result.distances[hits] = distances_of(squared, self.metric)
         for name, values in (("id", result.ids), ("camid", result.camids), ("timestamp", result.timestamps)):
             values[hits] = columns[name][labels]
-
-    def _prepare(self, features: np.ndarray | Tensor, name: str) -> np.ndarray:
-        prepared = prepare_features(features, name, self.metric, "cpu").numpy()
-        if prepared.shape[1] != self.width:
-            raise ValueError(f"The {name} features have width {prepared.shape[1]}, the index {self.width}.")
-        return prepared
 
     def _free_labels(self, count: int) -> np.ndarray:
         """Labels for new images: those of removed ones where faiss lets us choose, then new ones."""

@@ -73,12 +73,21 @@ def check_widths(query: Tensor, gallery: Tensor) -> None:
 
 
 def search(
-    source: SquaredDistances, k: int, *, block_bytes: int, among_themselves: bool, itself_first: bool = True
+    source: SquaredDistances,
+    k: int,
+    *,
+    block_bytes: int,
+    among_themselves: bool,
+    itself_first: bool = True,
+    split: int = 0,
+    between: np.ndarray | None = None,
 ) -> Neighbours:
     """`nearest_neighbours` by squared distances from a source.
 
     among_themselves: query and gallery are one set, whose distances are symmetric; half of the products suffice.
     itself_first: an image is then the first in its own list, at distance 0, whatever the source says.
+    between: float32 [split, N - split], filled with the distances of the first `split` images of the set to the others,
+    by the product, in `source.unit`s: they are computed anyway.
     """
     itself_first = among_themselves and itself_first
     if k < 1 or block_bytes < 1:
@@ -92,11 +101,13 @@ def search(
         for left in range(top if among_themselves else 0, images, side):
             columns = slice(left, min(left + side, images))
             block = source.block(rows, columns)
+            if between is not None:
+                _fill(between, block, rows, columns, split)
             if itself_first and left == top:
                 block.fill_diagonal_(-torch.inf)
             candidates.update(block, rows, left)
             if among_themselves and left > top:
-                candidates.update(block.T.contiguous(), columns, top)
+                candidates.update(block.T, columns, top)
     indices = torch.empty(queries, k, dtype=torch.int64, device=source.query.device)
     distances = torch.empty(queries, k, dtype=torch.float32, device=source.query.device)
     for top in range(0, queries, _ROWS):
@@ -124,16 +135,19 @@ class _Candidates:
         length = self.distances.shape[1]
         torch.maximum(self.farthest[rows], block.amax(dim=1), out=self.farthest[rows])
         below = block < self.distances[rows, -1:]
-        counts = below.count_nonzero(dim=1)
-        most = int(counts.max())
-        if not most:
+        found = _count(below)
+        if not found:
             return
+        counts, most = None, block.shape[1]
+        if found <= 4 * length * len(block):
+            row, column = _positions(below)
+            counts = torch.bincount(row, minlength=len(block))
+            most = int(counts.max())
         if most > 4 * length:  # the first blocks of a row: all that is in them is nearer
-            changed = torch.arange(len(counts), device=counts.device)
-            nearest, index = block.topk(min(length, block.shape[1]), dim=1, largest=False)
+            changed = torch.arange(len(block), device=block.device)
+            nearest, index = block.contiguous().topk(min(length, block.shape[1]), dim=1, largest=False)
         else:
             changed = counts.nonzero().squeeze(1)
-            row, column = _positions(below)
             nearest, index = _pack(block[row, column], column, row, counts)
             nearest, index = nearest[changed], index[changed]
         changed = changed + rows.start
@@ -142,8 +156,25 @@ class _Candidates:
         self.distances[changed] = distances
 
 
+def _fill(between: np.ndarray, block: Tensor, rows: slice, columns: slice, split: int) -> None:
+    """Copy what lies in the block between images before and from number `split` on."""
+    above, right = slice(rows.start, min(rows.stop, split)), slice(max(columns.start, split), columns.stop)
+    if above.start < above.stop and right.start < right.stop:
+        part = block[: above.stop - rows.start, right.start - columns.start :]
+        between[above, right.start - split : right.stop - split] = part.cpu().numpy()
+
+
+def _count(mask: Tensor) -> int:
+    """How much of a mask is set; on a CPU ten times faster than torch's."""
+    return int(np.count_nonzero(mask.numpy())) if mask.device.type == "cpu" else int(mask.count_nonzero())
+
+
 def _positions(mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows and columns, int64 [P], where a mask [R, C] is set, sorted."""
+    """Rows and columns, int64 [P], where a mask [R, C] is set, sorted by row; the mask may be a transposed view."""
+    if not mask.is_contiguous():
+        column, row = _positions(mask.T.contiguous())
+        order = row.argsort(stable=True)
+        return row[order], column[order]
     if mask.device.type == "cpu":  # a few times faster than torch's where little is set
         found = torch.from_numpy(np.flatnonzero(mask.numpy()))
     else:

@@ -1,25 +1,13 @@
 """A gallery spread over PostgreSQL servers with pgvector, for what outgrows one machine; see docs/retrieval.md."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
-from reid_core.retrieval.distance import prepare_features
-from reid_core.retrieval.gallery import (
-    GalleryFilter,
-    SearchResult,
-    check_ids,
-    check_k,
-    check_query_camids,
-    check_rows,
-    distances_of,
-    empty_result,
-    exact_nearest,
-    some,
-)
+from reid_core.retrieval.gallery import GalleryFilter, Rows, SearchResult, distances_of, empty_result, exact_nearest
 from reid_core.retrieval.pgvector_servers import PgVectorServers
+from reid_core.retrieval.searchable_gallery import SearchableGallery
 
 try:
     from psycopg import sql
@@ -32,7 +20,7 @@ _PLANNER = "SELECT set_config('enable_indexscan', %s, true), set_config('enable_
 _HNSW = "SELECT set_config('hnsw.ef_search', %s, true), set_config('hnsw.iterative_scan', 'strict_order', true)"
 
 
-class PgVectorSearcher:
+class PgVectorSearcher(SearchableGallery):
     """The interface of `GalleryIndex` over one table on each of several PostgreSQL servers.
 
     servers: connection strings ("postgresql://user@host/database"), in an order that is kept from then on: an image
@@ -59,15 +47,14 @@ class PgVectorSearcher:
         approximate: bool = False,
         ef_search: int = 100,
     ):
-        if metric not in ("cosine", "euclidean"):
-            raise ValueError(f"metric must be one of cosine, euclidean, got {metric!r}.")
+        super().__init__(width, metric)
         if isinstance(servers, str) or not servers:
             raise ValueError(f"servers must be a list of at least one connection string, got {servers!r}.")
         if approximate and width > _HNSW_WIDTH:
             raise ValueError(f"pgvector's HNSW index takes up to {_HNSW_WIDTH} numbers, the width is {width}.")
         if not 1 <= ef_search <= 1000:
             raise ValueError(f"ef_search must be between 1 and 1000, got {ef_search}.")
-        self.width, self.metric, self.approximate, self._ef_search = int(width), metric, approximate, ef_search
+        self.approximate, self._ef_search = approximate, ef_search
         description = f"width {self.width}, metric {metric}"
         indexes = {"filters": "btree (camid, timestamp)"}
         if approximate:
@@ -87,21 +74,11 @@ class PgVectorSearcher:
 
     @property
     def ids(self) -> np.ndarray:
-        """Ids of all images, int64 [N], ascending."""
         query = sql.SQL("SELECT id FROM {}").format(self._table)
         rows = self._servers.run(lambda number, cursor: cursor.execute(query).fetchall())
         return np.sort(np.array([row[0] for part in rows for row in part], dtype=np.int64))
 
-    def add(
-        self,
-        features: np.ndarray | Tensor,
-        ids: np.ndarray | Tensor,
-        camids: np.ndarray | Tensor | None = None,
-        timestamps: np.ndarray | Tensor | None = None,
-    ) -> None:
-        """Add images; arguments and errors as those of `GalleryIndex.add`."""
-        features = self._prepare(features, "gallery")
-        rows = check_rows(len(features), ids, camids, timestamps)
+    def _add(self, features: np.ndarray, rows: Rows) -> None:
         places = rows.ids % len(self._servers)
         known = sql.SQL("SELECT id FROM {} WHERE id = ANY(%s)").format(self._table)
         copy_in = sql.SQL("COPY {} (id, camid, timestamp, feature) FROM STDIN (FORMAT BINARY)").format(self._table)
@@ -120,14 +97,11 @@ class PgVectorSearcher:
 
         def check(found: list[list[int]]) -> None:
             present = np.sort(np.array([identity for part in found for identity in part], dtype=np.int64))
-            if len(present):
-                raise ValueError(f"{len(present)} ids are in the gallery already: {some(present)}. Remove them first.")
+            self._refuse_known(present)
 
         self._servers.run(insert, check)
 
-    def remove(self, ids: np.ndarray | Tensor) -> None:
-        """Remove images. Raises ValueError, with nothing removed, for ids that are not there or twice."""
-        ids = check_ids(ids)
+    def _remove(self, ids: np.ndarray) -> None:
         places = ids % len(self._servers)
         query = sql.SQL("DELETE FROM {} WHERE id = ANY(%s) RETURNING id").format(self._table)
 
@@ -135,27 +109,11 @@ class PgVectorSearcher:
             return [row[0] for row in cursor.execute(query, (ids[places == number].tolist(),))]
 
         def check(removed: list[list[int]]) -> None:
-            unknown = np.setdiff1d(ids, [identity for part in removed for identity in part])
-            if len(unknown):
-                raise ValueError(f"{len(unknown)} ids are not in the gallery: {some(unknown)}.")
+            self._refuse_unknown(np.setdiff1d(ids, [identity for part in removed for identity in part]))
 
         self._servers.run(delete, check)
 
-    def search(
-        self,
-        features: np.ndarray | Tensor,
-        k: int,
-        *,
-        camids: np.ndarray | Tensor | None = None,
-        only_camids: Collection[int] | None = None,
-        exclude_camids: Collection[int] | None = None,
-        time_range: tuple[float | None, float | None] | None = None,
-    ) -> SearchResult:
-        """The k nearest images of each query among those that pass all filters; as `GalleryIndex.search`."""
-        check_k(k)
-        features = self._prepare(features, "query")
-        common = GalleryFilter.of(only_camids, exclude_camids, time_range)
-        camids = check_query_camids(camids, len(features))
+    def _search(self, features: np.ndarray, k: int, camids: np.ndarray, common: GalleryFilter) -> SearchResult:
         conditions = [_condition(common.without(camid)) for camid in camids]
         parts = self._servers.run(lambda number, cursor: self._search_one(cursor, features, k, conditions))
         return self._merge(parts, k)
@@ -219,12 +177,6 @@ class PgVectorSearcher:
                 result.ids[query, place], result.camids[query, place] = identity, camid
                 result.timestamps[query, place] = np.nan if timestamp is None else timestamp
         return result
-
-    def _prepare(self, features: np.ndarray | Tensor, name: str) -> np.ndarray:
-        prepared = prepare_features(features, name, self.metric, "cpu").numpy()
-        if prepared.shape[1] != self.width:
-            raise ValueError(f"The {name} features have width {prepared.shape[1]}, the gallery {self.width}.")
-        return prepared
 
 
 def _condition(chosen: GalleryFilter) -> tuple[Any, list]:

@@ -31,20 +31,19 @@ def rerank(
 
     Arguments, memory and what is raised are those of `rerank_blocks`; the result takes 4 bytes * Q * G more.
     """
-    blocks = rerank_blocks(
-        query,
-        gallery,
-        k1,
-        k2,
-        lambda_value,
-        normalize=normalize,
-        added_distances=added_distances,
-        device=device,
-        block_bytes=block_bytes,
-    )
-    distances = np.empty((len(query), len(gallery)), dtype=np.float32)
-    for rows, block in blocks:
-        distances[rows] = block
+    _check(k1, k2, lambda_value)
+    source = _source(query, gallery, normalize, added_distances, device)
+    distances = np.zeros((len(query), len(gallery)), dtype=np.float32)
+    # The search for neighbours computes the original distances anyway.
+    between = distances if lambda_value else None
+    codes, columns, farthest = _codes(source, len(query), k1, k2, block_bytes, between)
+    height = max(1, block_bytes // (_BYTES_PER_PAIR * len(gallery)))
+    for top in range(0, len(query), height):
+        rows = slice(top, min(top + height, len(query)))
+        block = distances[rows]
+        np.maximum(block, 0, out=block)
+        block *= (lambda_value / _largest(source, farthest, rows))[:, None]
+        _add_jaccard(block, codes[rows], columns, lambda_value, block_bytes)
     return distances
 
 
@@ -78,27 +77,55 @@ def rerank_blocks(
     Raises ValueError for numbers out of range, shapes that do not fit, NaN or infinite features and, with
     normalize, rows of zeros.
     """
+    _check(k1, k2, lambda_value)
+    source = _source(query, gallery, normalize, added_distances, device)
+    codes, columns, farthest = _codes(source, len(query), k1, k2, block_bytes)
+    return _blocks(source, codes, columns, farthest, lambda_value, block_bytes)
+
+
+def _check(k1: int, k2: int, lambda_value: float) -> None:
     if min(k1, k2) < 1 or not 0 <= lambda_value <= 1:
         raise ValueError(
             f"k1 and k2 must be positive and lambda_value in [0, 1], got k1={k1}, k2={k2}, lambda_value={lambda_value}."
         )
+
+
+def _source(
+    query: np.ndarray | Tensor,
+    gallery: np.ndarray | Tensor,
+    normalize: bool,
+    added_distances: np.ndarray | Tensor | None,
+    device: torch.device | str | None,
+) -> SquaredDistances:
+    """Distances among queries and gallery as one set, queries first."""
     metric = "cosine" if normalize else "euclidean"
     query = prepare_features(query, "query", metric, device)
     gallery = prepare_features(gallery, "gallery", metric, query.device)
     check_widths(query, gallery)
-    split, everything = len(query), torch.cat([query, gallery])
-    del query, gallery
-    plain = added_distances is None
-    source = SquaredDistances(everything, everything) if plain else AddedDistances(everything, added_distances)
-    half = round(k1 / 2) + 1
+    everything = torch.cat([query, gallery])
+    if added_distances is None:
+        return SquaredDistances(everything, everything, reuse_blocks=True)
+    return AddedDistances(everything, added_distances)
+
+
+@torch.no_grad()
+def _codes(
+    source: SquaredDistances, split: int, k1: int, k2: int, block_bytes: int, between: np.ndarray | None = None
+) -> tuple[sparse.csr_matrix, sparse.csr_matrix, np.ndarray]:
+    """Codes of the first `split` images, those of the others transposed, and the largest distance of each image."""
+    half, plain = round(k1 / 2) + 1, not isinstance(source, AddedDistances)
     neighbours = search(
-        source, max(k1 + 1, half, k2), block_bytes=block_bytes, among_themselves=True, itself_first=plain
+        source,
+        max(k1 + 1, half, k2),
+        block_bytes=block_bytes,
+        among_themselves=True,
+        itself_first=plain,
+        split=split,
+        between=between,
     )
     farthest = neighbours.farthest.cpu().numpy().astype(np.float64)
     codes = encode(source, neighbours, k1 + 1, half, k2, farthest, block_bytes=block_bytes)
-    del neighbours
-    codes, columns = codes[:split], codes[split:].T.tocsr()
-    return _blocks(source, codes, columns, farthest, lambda_value, block_bytes)
+    return codes[:split], codes[split:].T.tocsr(), farthest
 
 
 @torch.no_grad()
@@ -116,20 +143,30 @@ def _blocks(
         rows = slice(top, min(top + height, split))
         block = np.zeros((rows.stop - top, images), dtype=np.float32)
         if lambda_value:
-            _original_distances(source, rows, farthest, split, block_bytes, out=block)
-            block *= lambda_value
-        for part, overlap in overlap_blocks(codes[rows], columns, block_bytes=block_bytes):
-            block[part] += jaccard_distance(overlap) * np.float32(1 - lambda_value)
+            _original_distances(source, rows, split, block_bytes, out=block)
+            block *= (lambda_value / _largest(source, farthest, rows))[:, None]
+        _add_jaccard(block, codes[rows], columns, lambda_value, block_bytes)
         yield rows, block
 
 
-def _original_distances(
-    source: SquaredDistances, rows: slice, farthest: np.ndarray, split: int, block_bytes: int, out: np.ndarray
+def _add_jaccard(
+    block: np.ndarray, codes: sparse.csr_matrix, columns: sparse.csr_matrix, lambda_value: float, block_bytes: int
 ) -> None:
-    """Fill float32 [rows, G] with the squared distances to the gallery, each query's divided by its farthest."""
-    largest = torch.from_numpy(np.where(farthest[rows] > 0, farthest[rows], 1) * source.unit).float()
+    """Add (1 - lambda) * Jaccard distance to float32 [rows, G]."""
+    for part, overlap in overlap_blocks(codes, columns, block_bytes=block_bytes):
+        block[part] += jaccard_distance(overlap) * np.float32(1 - lambda_value)
+
+
+def _largest(source: SquaredDistances, farthest: np.ndarray, rows: slice) -> np.ndarray:
+    """What divides the distances of each row, in units: float32 [rows]."""
+    return (np.where(farthest[rows] > 0, farthest[rows], 1) * source.unit).astype(np.float32)
+
+
+def _original_distances(
+    source: SquaredDistances, rows: slice, split: int, block_bytes: int, out: np.ndarray
+) -> None:
+    """Fill float32 [rows, G] with the squared distances to the gallery, in units."""
     width = max(1, block_bytes // (_BYTES_PER_VALUE * source.query.shape[1]))
     for left in range(split, len(source.gallery), width):
         columns = slice(left, min(left + width, len(source.gallery)))
-        block = source.block(rows, columns).clamp_(min=0).cpu()
-        out[:, left - split : columns.stop - split] = block.div_(largest[:, None]).numpy()
+        out[:, left - split : columns.stop - split] = source.block(rows, columns).clamp_(min=0).cpu().numpy()

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -39,6 +40,37 @@ def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], None]) ->
             content(file)
         else:
             file.write(content)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """An empty folder that takes the name `path`, and the place of what stood there, only when the block ends without
+    an error.
+
+    It is filled beside `path`; after an error it is removed, and `path` is untouched. A process that is killed between
+    the two renames leaves the former folder as `.<name>.old`, which the next call puts back first.
+    """
+    path = Path(path).resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new, old = (path.with_name(f".{path.name}.{state}") for state in ("new", "old"))
+    if old.is_dir() and not path.exists():
+        os.replace(old, path)
+    for left in (new, old):
+        shutil.rmtree(left, ignore_errors=True)
+    new.mkdir()
+    try:
+        yield new
+        _sync_folder(new)
+        if path.exists():
+            os.replace(path, old)
+        os.replace(new, path)
+    except BaseException:
+        if old.is_dir() and not path.exists():
+            os.replace(old, path)
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+    _sync_folder(path.parent)
 
 
 def remove_left_overs(folder: Path) -> None:

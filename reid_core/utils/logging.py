@@ -29,7 +29,9 @@ class _TerminalHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            tqdm.write(self.format(record), file=sys.stdout)
+            encoding = sys.stdout.encoding or "utf-8"
+            text = self.format(record).encode(encoding, "backslashreplace").decode(encoding)
+            tqdm.write(text, file=sys.stdout)
             sys.stdout.flush()
         except (OSError, ValueError):  # a closed pipe: logging must not end the run
             self.handleError(record)
@@ -53,7 +55,7 @@ def setup_logger(output_folder: Path | None = None) -> logging.Logger:
     logger.addHandler(terminal)
     if output_folder is not None and comm.is_main():
         Path(output_folder).mkdir(parents=True, exist_ok=True)
-        file = logging.FileHandler(Path(output_folder) / "log.txt", encoding="utf-8")
+        file = logging.FileHandler(Path(output_folder) / "log.txt", encoding="utf-8", errors="backslashreplace")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(file)
     return logger

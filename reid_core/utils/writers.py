@@ -13,9 +13,10 @@ from reid_core.utils.logging import get_logger
 
 
 class Writer:
-    """Takes rows of scalars. `start` is told how many steps were done before, for a run that is resumed."""
+    """Takes rows of scalars. `start` is told how many steps were done before, and whether by a run that is resumed:
+    its epochs may have had no step."""
 
-    def start(self, iteration: int) -> None: ...
+    def start(self, iteration: int, resumed: bool) -> None: ...
 
     def step(self, stage: str, epoch: int, epochs: int, iteration: int, iterations: int) -> None: ...
 
@@ -45,7 +46,8 @@ class TerminalWriter(Writer):
         get_logger().info(self._line(row))
 
     def _line(self, row: dict) -> str:
-        parts = [f"{row['stage']} epoch {row['epoch']}/{self._epochs}", f"iteration {row['iteration']}"]
+        epochs = f"/{self._epochs}" if self._epochs else ""  # not known before the first step
+        parts = [f"{row['stage']} epoch {row['epoch']}{epochs}", f"iteration {row['iteration']}"]
         hidden = ("stage", "epoch", "iteration", "seconds_per_iteration", "data_seconds", "eta_seconds")
         parts += [f"{name} {_number(name, value)}" for name, value in row.items() if name not in hidden]
         if "seconds_per_iteration" in row:
@@ -67,9 +69,9 @@ class JSONLinesWriter(Writer):
         self.path = Path(path)
         self._file = None
 
-    def start(self, iteration: int) -> None:
-        """Keep the rows up to this step, drop those of steps that will be done again."""
-        kept = [row for row in read_json_lines(self.path) if row.get("iteration", 0) <= iteration] if iteration else []
+    def start(self, iteration: int, resumed: bool) -> None:
+        """Keep the rows up to this step, drop those of steps that will be done again, and all of another run."""
+        kept = [row for row in read_json_lines(self.path) if row.get("iteration", 0) <= iteration] if resumed else []
         write_atomically(self.path, "".join(json.dumps(row) + "\n" for row in kept).encode())
         self._file = self.path.open("a", encoding="utf-8")
 
@@ -91,13 +93,13 @@ class TensorBoardWriter(Writer):
         self.folder = Path(folder)
         self._writer = None
 
-    def start(self, iteration: int) -> None:
+    def start(self, iteration: int, resumed: bool) -> None:
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
-        if iteration == 0 and self.folder.is_dir():
+        if not resumed and self.folder.is_dir():
             for old in self.folder.glob("events.out.tfevents.*"):
                 old.unlink()  # of a run that was stopped before its first checkpoint: its curves would lie beneath
-        self._writer = SummaryWriter(str(self.folder), purge_step=iteration + 1 if iteration else None)
+        self._writer = SummaryWriter(str(self.folder), purge_step=iteration + 1 if resumed else None)
 
     def write(self, row: dict) -> None:
         for name, value in row.items():

@@ -6,11 +6,11 @@ import threading
 import pytest
 import torch
 
-from reid_core.engine.checkpoint import list_checkpoints, read_checkpoint
 from reid_core.engine.default_trainer import DefaultTrainer
 from reid_core.engine.hooks import Hook
 from reid_core.engine.hooks.interrupt import Interrupted
 from reid_core.engine.launch import main
+from reid_core.modeling.checkpoint import list_checkpoints, read_checkpoint
 from reid_core.projects import load_config
 from reid_core.utils.writers import read_json_lines
 

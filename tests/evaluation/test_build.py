@@ -18,9 +18,7 @@ def build(evaluator_of_dataset, *overrides):
     return build_evaluator(cfg, dataset)
 
 
-@pytest.mark.parametrize(
-    ("reader", "expected"), [(Market1501, ReIDEvaluator), (VehicleID, RandomGalleryEvaluator)]
-)
+@pytest.mark.parametrize(("reader", "expected"), [(Market1501, ReIDEvaluator), (VehicleID, RandomGalleryEvaluator)])
 def test_the_dataset_says_which(reader, expected):
     assert type(build(reader.evaluator)) is expected
 

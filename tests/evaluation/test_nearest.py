@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from reid_core.evaluation.distance import SquaredDistances
 from reid_core.evaluation.nearest import NearestLists
+from reid_core.retrieval.distance import SquaredDistances
 
 
 @pytest.mark.parametrize("width", [1, 4, 50, 200])
@@ -18,7 +18,7 @@ def test_equals_a_stable_sort(width, length, levels):
     lists = NearestLists(source, rows, length)
     for start in range(0, 200, width):
         columns = slice(start, min(start + width, 200))
-        lists.update(*source.block(rows, columns), columns)
+        lists.update(source.block(rows, columns), source.row_error(rows, columns), columns)
     squared = (query[rows, None].double() - gallery[None].double()).square().sum(dim=2)
     expected, order = squared.sort(dim=1, stable=True)
     kept = min(length, 200)

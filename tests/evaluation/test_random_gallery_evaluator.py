@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from reid_core.config import get_cfg
 from reid_core.evaluation import RandomGalleryEvaluator, evaluate
-from reid_core.evaluation.random_gallery_evaluator import draw_gallery
+from reid_core.evaluation.drawn_galleries import draw_gallery
 from reid_core.registry import EVALUATOR_REGISTRY
 from reid_core.structures import ReIDImage
 from tests.evaluation import plain

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from reid_core.evaluation import EntryKind, evaluate
-from reid_core.evaluation.distance import SquaredDistances
+from reid_core.retrieval.distance import SquaredDistances
 from tests.evaluation import plain
 from tests.paths import ROOT
 
@@ -105,6 +105,27 @@ def rankings_of(arrays, camera_rule=True):
     ]
 
 
+def test_a_query_whose_gallery_is_empty_after_filtering_is_not_counted():
+    """The only image of the first query's gallery is of its own identity and camera; for the second it is a match."""
+    arrays = [np.eye(2, 3), np.ones((1, 3)), [5, 5], [5], [0, 1], [0]]
+    found = evaluate(*arrays, per_query=True, top_k=1)
+    assert (found.mAP, found.num_valid_queries) == (1.0, 1)
+    assert found.per_query.first_match_rank.tolist() == [0, 1]
+    assert found.ranked_lists.kinds.tolist() == [[EntryKind.IGNORED], [EntryKind.MATCH]]
+    with pytest.raises(ValueError, match="None of the 1 queries.*1 have images.*own camera"):
+        evaluate(np.eye(1, 3), np.ones((1, 3)), [5], [5], [0], [0])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_the_same_on_cuda():
+    arrays = random_set(3, queries=30, gallery=300, width=64, levels=2)
+    options = {"per_query": True, "top_k": 5, "false_positive_rates": [0.01], "block_bytes": 10**5}
+    expected, found = (evaluate(*arrays, device=device, **options) for device in ("cpu", "cuda"))
+    np.testing.assert_array_equal(found.per_query.average_precision, expected.per_query.average_precision)
+    np.testing.assert_array_equal(found.ranked_lists.positions, expected.ranked_lists.positions)
+    assert found.roc.tpr_at == expected.roc.tpr_at
+
+
 def test_without_the_camera_rule_no_camera_is_read():
     arrays = random_set(2)
     expected = evaluate(*arrays, camera_rule=False, top_k=40)
@@ -125,10 +146,15 @@ class Vague(SquaredDistances):
     """Blocks as far off as they say, a tenth of the largest distance: all that is exact must come from `exact`."""
 
     def block(self, rows, columns):
-        found, error = super().block(rows, columns)
-        off = 0.1 * float(found.max())
+        found = super().block(rows, columns)
         noise = torch.rand(found.shape, generator=torch.Generator().manual_seed(columns.start)) * 2 - 1
-        return found + off * noise, error + off
+        return found + self.off(found) * noise
+
+    def row_error(self, rows, columns):
+        return super().row_error(rows, columns) + self.off(super().block(rows, columns))
+
+    def off(self, found):
+        return 0.1 * float(found.max())
 
 
 @pytest.mark.parametrize("levels", [0, 3])

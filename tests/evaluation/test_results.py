@@ -10,9 +10,7 @@ from reid_core.evaluation import RankingResults, results_table, save_results
 
 
 def results(ranks=50):
-    return RankingResults(
-        mAP=0.25, mINP=0.125, cmc=np.linspace(0.5, 1, ranks), num_queries=8, num_valid_queries=7
-    )
+    return RankingResults(mAP=0.25, mINP=0.125, cmc=np.linspace(0.5, 1, ranks), num_queries=8, num_valid_queries=7)
 
 
 def test_percentages():
@@ -35,6 +33,14 @@ def test_table_has_a_row_for_each_name_and_a_column_for_each_number():
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
     assert rows[0] == ["model", "mAP", "rank1"]
     assert rows[2:] == [["untrained", "7.0", "-"], ["trained", "12.5", "100.0"]]
+
+
+def test_variants_have_rows_of_their_own_behind_the_row_that_they_belong_to():
+    table = results_table({"A": {"mAP": 1, "reranked/mAP": 2, "reranked/rank1": 3}, "B": {"mAP": 4, "a+b/mAP": 5}})
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    assert rows[0] == ["dataset", "mAP", "rank1"]
+    expected = [["A", "1.0", "-"], ["A, reranked", "2.0", "3.0"], ["B", "4.0", "-"], ["B, a+b", "5.0", "-"]]
+    assert rows[2:] == expected
 
 
 def test_json_holds_plain_numbers(tmp_path):

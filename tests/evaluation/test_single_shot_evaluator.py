@@ -8,7 +8,7 @@ import torch
 
 from reid_core.config import get_cfg
 from reid_core.evaluation import SingleShotEvaluator
-from reid_core.evaluation.random_gallery_evaluator import draw_gallery
+from reid_core.evaluation.drawn_galleries import draw_gallery
 from reid_core.registry import EVALUATOR_REGISTRY
 from reid_core.structures import ReIDImage
 from tests.evaluation import plain
@@ -32,9 +32,7 @@ def plain_draw(arrays, seed, draw, rank, camera_rule=True):
     hits = []
     for row, pid, camid in zip(query, query_pids, query_camids, strict=True):
         allowed = [
-            i
-            for i in range(len(gallery))
-            if gallery_pids[i] != -1 and not (camera_rule and gallery_camids[i] == camid)
+            i for i in range(len(gallery)) if gallery_pids[i] != -1 and not (camera_rule and gallery_camids[i] == camid)
         ]
         if pid == -1 or pid not in gallery_pids[allowed]:
             continue

@@ -9,6 +9,7 @@ import torch.distributed as dist
 from reid_core.engine.test_sets import TestSets, build_datasets
 from reid_core.modeling.meta_arch import MetaArchitecture
 from reid_core.projects import load_config
+from tests.conftest import write_small_market
 
 
 class MeanColours(MetaArchitecture):
@@ -37,7 +38,11 @@ def worker(rank, folder, config, words):
 
 
 def test_two_processes_score_what_one_does(tmp_path, market_config, small_run):
-    words = small_run(TEST__BATCH_SIZE=3, TEST__PER_QUERY=True, TEST__ROC=True)
+    """Of three queries and twelve gallery images: shares and batches of different sizes, none of them padded."""
+    data = write_small_market(tmp_path / "data")
+    sorted((data / "Market-1501-v15.09.15" / "query").iterdir())[1].unlink()
+    refined = {"TEST__RERANK": True, "TEST__QUERY_EXPANSION": True, "TEST__FLIP": True}
+    words = small_run(DATASETS__ROOT=data, TEST__BATCH_SIZE=5, TEST__PER_QUERY=True, TEST__ROC=True, **refined)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.evaluation.test_two_processes"])
     workers = [context.Process(target=worker, args=(rank, tmp_path, market_config, words)) for rank in range(2)]
@@ -47,4 +52,5 @@ def test_two_processes_score_what_one_does(tmp_path, market_config, small_run):
         process.join(timeout=120)
         assert process.exitcode == 0
     expected = json.dumps(score(market_config, words))
+    assert "expanded+reranked/mAP" in expected
     assert [(tmp_path / f"{rank}.json").read_text() for rank in range(2)] == [expected] * 2

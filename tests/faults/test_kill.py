@@ -7,8 +7,8 @@ import time
 
 import torch
 
-from reid_core.engine.checkpoint import list_checkpoints, read_checkpoint
 from reid_core.engine.launch import main
+from reid_core.modeling.checkpoint import list_checkpoints, read_checkpoint
 from tests.paths import ROOT
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from reid_core.evaluation import evaluate
-from reid_core.evaluation.distance import SquaredDistances, prepare_features
+from reid_core.evaluation import QueryExpansion, ReIDEvaluator, Reranking, evaluate
+from reid_core.retrieval.distance import SquaredDistances, prepare_rows
+from reid_core.structures import ReIDImage
 from tests.evaluation import plain
 from tests.parity import helpers
 
@@ -23,7 +24,7 @@ def score(max_rank: int, **options):
 
 def squared_distances(metric: str, normalize: bool = False) -> np.ndarray:
     sides = zip(("query", "gallery"), split("feats"), strict=True)
-    query, gallery = (prepare_features(torch.from_numpy(rows), metric, normalize, name) for name, rows in sides)
+    query, gallery = (prepare_rows(torch.from_numpy(rows), name, metric, normalize) for name, rows in sides)
     rows, columns = torch.arange(len(query)), torch.arange(len(gallery))
     pairs = SquaredDistances(query, gallery).exact(rows.repeat_interleave(len(columns)), columns.repeat(len(rows)))
     return pairs.view(len(rows), len(columns)).numpy()
@@ -46,6 +47,39 @@ def test_scores_of_the_authors_evaluator_object(norm):
     assert_scores(score(len(METRICS[f"{name}_cmc"]), normalize=normalize), name)
     expected = METRICS[f"{name}_dist"]
     np.testing.assert_allclose(squared_distances("euclidean", normalize), expected, rtol=1e-5, atol=1e-5)
+
+
+def evaluator(ranks: int, **options) -> ReIDEvaluator:
+    """Over the records of the golden set."""
+    sides = zip(split("pids"), split("camids"), strict=True)
+    records = [[ReIDImage("", int(pid), int(camid)) for pid, camid in zip(*side, strict=True)] for side in sides]
+    return ReIDEvaluator("golden", *records, cmc_ranks=range(1, ranks + 1), **options)
+
+
+@pytest.mark.parametrize(("norm",), helpers.cases("metrics", r"r1map_norm(\w+)_rr1_mAP"))
+def test_reranked_scores_of_the_authors_evaluator_object(norm):
+    """From features to the table; half precision in the authors' program moves ranks of single queries."""
+    name, normalize = f"r1map_norm{norm}_rr1", norm != "False"
+    expected = METRICS[f"{name}_cmc"]
+    found = evaluator(len(expected), normalize=normalize, reranking=Reranking()).evaluate(*split("feats"))
+    counted = score(1).num_valid_queries
+    assert found["reranked/mAP"] == pytest.approx(100 * float(METRICS[f"{name}_mAP"]), abs=0.2)
+    cmc = [found[f"reranked/rank{rank}"] / 100 for rank in range(1, len(expected) + 1)]
+    np.testing.assert_allclose(cmc, expected, atol=1.01 / counted)
+    plain_scores = METRICS.get(f"r1map_norm{norm}_rr0_mAP")
+    assert plain_scores is None or found["mAP"] == pytest.approx(100 * float(plain_scores), abs=1e-7)
+
+
+@pytest.mark.parametrize("rounds, k, alpha", helpers.cases("metrics", r"aqe_t(\d+)_k(\d+)_a([\d.]+)_q"))
+def test_scores_of_expanded_features(rounds, k, alpha):
+    """The table's row is the score of the authors' expanded queries (our gallery: theirs is kept in parts only)."""
+    expansion = QueryExpansion(int(k), float(alpha), int(rounds))
+    tested = evaluator(1, expansion=expansion)
+    query, gallery = expansion.features(*tested.labelled(*split("feats")))
+    theirs = METRICS[f"aqe_t{rounds}_k{k}_a{alpha}_q"]
+    expected = evaluate(theirs, gallery, *split("pids"), *split("camids"), normalize=True)
+    assert tested.evaluate(*split("feats"))["expanded/mAP"] == pytest.approx(100 * expected.mAP, abs=1e-3)
+    np.testing.assert_allclose(query, theirs, atol=1e-5)
 
 
 def test_squared_euclidean_distances():

@@ -3,12 +3,13 @@
 import multiprocessing
 import os
 import socket
+from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
 
-from reid_core.engine.checkpoint import list_checkpoints, read_checkpoint
 from reid_core.engine.hooks import Hook
+from reid_core.modeling.checkpoint import list_checkpoints, read_checkpoint
 from reid_core.projects import load_config
 from reid_core.registry import TRAINER_REGISTRY
 
@@ -82,15 +83,15 @@ def float64_run(config: str, words: list[str]) -> dict[str, torch.Tensor]:
     return {f"{stage}.{name}": value for stage, state in enumerate(states) for name, value in state.items()}
 
 
-def in_two_processes(config: str, words: list[str]) -> list[dict[str, torch.Tensor]]:
-    """`float64_run` in two gloo processes; what each of them ends with."""
+def in_two_processes(config: str, words: list[str], run: Callable = float64_run) -> list[dict[str, torch.Tensor]]:
+    """`run(config, words)`, a function of a module, in two gloo processes; what each of them ends with."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.projects.runs"])
     results = context.Queue()
-    processes = [context.Process(target=_process, args=(rank, port, config, words, results)) for rank in range(2)]
+    processes = [context.Process(target=_process, args=(rank, port, config, words, results, run)) for rank in range(2)]
     for process in processes:
         process.start()
     found = dict(results.get(timeout=120) for _ in processes)
@@ -99,10 +100,12 @@ def in_two_processes(config: str, words: list[str]) -> list[dict[str, torch.Tens
     return [{name: torch.from_numpy(value) for name, value in found[rank].items()} for rank in range(2)]
 
 
-def _process(rank: int, port: int, config: str, words: list[str], results: multiprocessing.Queue) -> None:
+def _process(
+    rank: int, port: int, config: str, words: list[str], results: multiprocessing.Queue, run: Callable
+) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE="2")
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=rank, world_size=2)
-    results.put((rank, {name: value.numpy() for name, value in float64_run(config, words).items()}))
+    results.put((rank, {name: value.numpy() for name, value in run(config, words).items()}))
     dist.barrier()
     dist.destroy_process_group()

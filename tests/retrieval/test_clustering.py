@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import DBSCAN
 
-from reid_core.retrieval import jaccard_neighbours, pseudo_labels
+from reid_core.retrieval import center_cameras, jaccard_neighbours, pseudo_labels
 from tests.retrieval import plain
 
 
@@ -85,3 +85,35 @@ def test_bad_input_is_named(clustered):
     rows[5, 5] = np.inf
     with pytest.raises(ValueError, match="1 of 30 training features hold NaN or infinite.*position 5"):
         pseudo_labels(rows, 0.5)
+
+
+@given(seed=st.integers(0, 10**6), count=st.integers(1, 20), cameras=st.integers(1, 5), scale=st.floats(0.1, 100))
+@settings(max_examples=40, deadline=None)
+def test_cameras_lose_their_mean(seed, count, cameras, scale):
+    rows = random_rows(seed, count, 0)
+    camids = 3 * np.random.default_rng(seed).integers(0, cameras, count) - 1
+    found = center_cameras(rows * np.float32(scale), camids)
+    assert found.dtype == torch.float32
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    for camera in np.unique(camids):
+        own = unit[camids == camera]
+        expected = own - own.mean(axis=0) if len(own) > 1 else own  # an image alone stays
+        np.testing.assert_allclose(found[camids == camera], expected, atol=1e-5)
+    assert torch.equal(found, center_cameras(torch.from_numpy(rows * np.float32(scale)), torch.from_numpy(camids)))
+
+
+def test_identities_that_cameras_hid_are_found_when_centred():
+    """The same eight identities before two cameras that look very different."""
+    generator = np.random.default_rng(3)
+    truth, camids = np.repeat(np.arange(8), 12), np.tile([0, 1], 48)
+    rows = np.eye(8, 32)[truth] + 0.05 * generator.standard_normal((96, 32))
+    rows[:, 20] += np.where(camids, 3, -3)
+    plain_labels = pseudo_labels(rows, 0.5, 4, 12, 3)
+    assert {*camids[plain_labels == plain_labels[0]]} != {0, 1}, "a cluster lies within a camera"
+    found = pseudo_labels(center_cameras(rows, camids), 0.5, 4, 12, 3)
+    np.testing.assert_array_equal(found, truth)
+
+
+def test_every_image_needs_a_camera(clustered):
+    with pytest.raises(ValueError, match=r"a camera for each of 30 images, got shape \[29\]"):
+        center_cameras(clustered(30), np.zeros(29, dtype=np.int64))

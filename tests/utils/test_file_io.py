@@ -3,7 +3,7 @@ import stat
 
 import pytest
 
-from reid_core.utils.file_io import atomic_file, remove_left_overs, write_atomically
+from reid_core.utils.file_io import atomic_file, atomic_folder, remove_left_overs, write_atomically
 
 
 def test_content_appears_whole_with_usual_permissions(tmp_path):
@@ -33,3 +33,42 @@ def test_left_overs_of_a_killed_process_are_removed(tmp_path):
     remove_left_overs(tmp_path)
     remove_left_overs(tmp_path / "not there")
     assert [entry.name for entry in tmp_path.iterdir()] == ["kept.tmp"]
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "below" / "folder"
+    for text in ("one", "two"):
+        with atomic_folder(path) as new:
+            assert list(new.iterdir()) == []
+            (new / "a.txt").write_text(text)
+            assert not path.exists() or (path / "a.txt").read_text() == "one"
+        assert (path / "a.txt").read_text() == text
+    with pytest.raises(KeyboardInterrupt), atomic_folder(path) as new:
+        (new / "b.txt").write_text("half")
+        raise KeyboardInterrupt
+    assert [entry.name for entry in path.iterdir()] == ["a.txt"]
+    assert [entry.name for entry in path.parent.iterdir()] == ["folder"]
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_rename_that_fails_or_is_killed_keeps_the_old_folder(tmp_path, monkeypatch, failing):
+    path = tmp_path / "folder"
+    with atomic_folder(path) as new:
+        (new / "a.txt").write_text("old")
+    calls, rename = [], os.replace
+
+    def replace(source, target):
+        calls.append(target)
+        if len(calls) == failing:
+            raise OSError("refused")
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", replace)
+        with pytest.raises(OSError, match="refused"), atomic_folder(path):
+            pass
+    assert [entry.name for entry in tmp_path.iterdir()] == ["folder"]
+    os.replace(path, tmp_path / ".folder.old")  # as a process leaves it that is killed between the two renames
+    with pytest.raises(KeyboardInterrupt), atomic_folder(path):
+        raise KeyboardInterrupt
+    assert (path / "a.txt").read_text() == "old"

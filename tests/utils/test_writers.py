@@ -59,7 +59,7 @@ def test_tensorboard_scalars(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     writer = TensorBoardWriter(tmp_path)
-    writer.start(0)
+    writer.start(0, resumed=False)
     writer.write({"stage": "train", "epoch": 1, "iteration": 3, "loss_id": 0.25})
     writer.close()
     events = EventAccumulator(str(tmp_path))

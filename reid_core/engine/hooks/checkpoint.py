@@ -5,9 +5,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from reid_core.engine.checkpoint import CheckpointError, checkpoint_path, list_checkpoints, save_checkpoint
 from reid_core.engine.hooks.base import Hook
 from reid_core.engine.hooks.interrupt import Interrupted
+from reid_core.modeling.checkpoint import CheckpointError, checkpoint_path, list_checkpoints, save_checkpoint
 from reid_core.utils import comm
 from reid_core.utils.file_io import atomic_file
 from reid_core.utils.logging import get_logger

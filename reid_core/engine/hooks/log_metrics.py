@@ -8,7 +8,8 @@ from reid_core.utils.writers import Writer
 
 
 class LogMetrics(Hook):
-    """Every `period` steps and at the end of an epoch: the means since the last time, as one row for all writers.
+    """Every `period` steps and after the last one of an epoch: the means since the last time, as one row for all
+    writers; and what other hooks then put into the metrics in `after_epoch`, in a row of its own.
 
     A row holds `stage`, `epoch` (the epoch under way, from 1), `iteration` (steps done in all) and the metrics. Only
     the main process writes. A resumed run drops the rows that lie ahead of it.
@@ -23,8 +24,10 @@ class LogMetrics(Hook):
         self.period = period
 
     def before_train(self) -> None:
+        trainer = self.trainer
+        resumed = (trainer.global_iteration, trainer.epoch, trainer.stage_index) != (0, 0, 0)
         for writer in self.writers:
-            writer.start(self.trainer.global_iteration)
+            writer.start(trainer.global_iteration, resumed)
 
     def after_step(self) -> None:
         trainer = self.trainer
@@ -33,6 +36,11 @@ class LogMetrics(Hook):
             writer.step(stage.name, trainer.epoch + 1, stage.epochs, trainer.iteration, iterations)
         if trainer.global_iteration % self.period == 0 or trainer.iteration == iterations:
             self._write(trainer.epoch + 1, trainer.metrics.read())
+
+    def after_epoch(self) -> None:
+        found = self.trainer.metrics.read()
+        if found:
+            self._write(self.trainer.epoch, found)
 
     def after_evaluation(self, results: dict[str, float]) -> None:
         self._write(self.trainer.epoch, results)

@@ -13,12 +13,12 @@ from torch import nn
 
 from reid_core.config import get_cfg
 from reid_core.engine import hooks
-from reid_core.engine.checkpoint import CheckpointError, list_checkpoints, read_checkpoint
 from reid_core.engine.hooks.interrupt import Interrupted
 from reid_core.engine.hooks.nan_guard import NonFiniteLossError
 from reid_core.engine.stages import Stage
 from reid_core.engine.step import TrainStep
 from reid_core.engine.trainer import Trainer
+from reid_core.modeling.checkpoint import CheckpointError, list_checkpoints, read_checkpoint
 from reid_core.solver import build_optimizer
 from reid_core.utils.writers import JSONLinesWriter, Writer, read_json_lines
 
@@ -244,7 +244,7 @@ def test_rows_of_metrics(tmp_path):
 def test_json_lines_drop_what_lies_ahead_of_a_resumed_run(tmp_path):
     path = tmp_path / "metrics.jsonl"
     writer = JSONLinesWriter(path)
-    writer.start(0)
+    writer.start(0, resumed=False)
     for iteration in (1, 2, 3):
         writer.write({"iteration": iteration, "loss": float("nan") if iteration == 2 else 1.5})
     writer.close()
@@ -252,7 +252,7 @@ def test_json_lines_drop_what_lies_ahead_of_a_resumed_run(tmp_path):
         file.write('{"iteration": 4, "lo')  # killed while it wrote
     assert [row["iteration"] for row in read_json_lines(path)] == [1, 2, 3]
     writer = JSONLinesWriter(path)
-    writer.start(2)
+    writer.start(2, resumed=True)
     writer.write({"iteration": 3, "loss": 9.0})
     writer.close()
     assert [json.loads(line)["loss"] for line in path.read_text().splitlines()] == [1.5, None, 9.0]
@@ -323,3 +323,56 @@ def test_the_estimate_of_a_stage_is_its_own():
     trainer.register_hook(Count())
     trainer.train()
     assert counts == [0, 0]
+
+
+class Rows(Writer):
+    """Keeps the rows."""
+
+    def __init__(self):
+        self.rows, self.started = [], None
+
+    def start(self, iteration, resumed):
+        self.started = iteration, resumed
+
+    def write(self, row):
+        self.rows.append(row)
+
+
+class Measures(hooks.Hook):
+    """Puts a measure of each epoch into the metrics when the epoch is over."""
+
+    def after_epoch(self):
+        self.trainer.metrics.put({"clusters": 10.0 * self.trainer.epoch})
+
+
+@pytest.mark.parametrize("iterations", [3, 0])
+def test_what_an_epoch_ends_with_is_a_row_of_its_own(iterations):
+    """Also of an epoch without a step."""
+    rows = Rows()
+    make_trainer(Measures(), hooks.LogMetrics([rows], period=2), epochs=2, loader=Loader(iterations)).train()
+    found = [row for row in rows.rows if "clusters" in row]
+    assert [(row["epoch"], row["iteration"], row["clusters"]) for row in found] == [
+        (1, iterations, 10.0),
+        (2, 2 * iterations, 20.0),
+    ]
+    assert not any("loss_fit" in row for row in found)
+    assert len(rows.rows) == (2 + 4 if iterations else 2)
+
+
+def test_an_epoch_that_ends_with_nothing_has_no_row():
+    rows = Rows()
+    make_trainer(hooks.LogMetrics([rows], period=10), epochs=2, loader=Loader(0)).train()
+    assert rows.rows == [] and rows.started == (0, False)
+
+
+def test_a_run_resumed_after_epochs_without_a_step_keeps_their_rows(tmp_path):
+    """Its number of steps is that of a new run, which drops what another has left behind."""
+    path, kept = tmp_path / "metrics.jsonl", []
+    for epoch in (0, 1, 0):
+        trainer = make_trainer(
+            Measures(), hooks.LogMetrics([JSONLinesWriter(path)], period=1), epochs=epoch + 1, loader=Loader(0)
+        )
+        trainer.epoch = epoch
+        trainer.train()
+        kept.append([row["clusters"] for row in read_json_lines(path)])
+    assert kept == [[10.0], [10.0, 20.0], [10.0]]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from reid_core.engine.checkpoint import (
+from reid_core.modeling.checkpoint import (
     CheckpointError,
     checkpoint_path,
     list_checkpoints,
