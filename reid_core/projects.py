@@ -15,7 +15,12 @@ from reid_core.config import CfgNode, ConfigError, get_cfg
 from reid_core.config.node import read_chain
 
 PACKAGE = "projects"
-_FILE_KEYS = (("MODEL", "WEIGHTS"), ("MODEL.BACKBONE", "ARCHITECTURE"), ("MODEL.BACKBONE", "PRETRAINED"))
+_FILE_KEYS = (
+    ("DEMO", "SOURCE"),
+    ("MODEL", "WEIGHTS"),
+    ("MODEL.BACKBONE", "ARCHITECTURE"),
+    ("MODEL.BACKBONE", "PRETRAINED"),
+)
 
 
 def find_project(path: str | Path) -> Path | None:

@@ -32,7 +32,8 @@ def main() -> int:
         get_logger().error("%s", error)
         get_logger().debug("traceback", exc_info=error)
         return 2
-    print(f"mAP untrained {rows['untrained']['mAP']:.1f} %, trained {rows['trained']['mAP']:.1f} %", flush=True)
+    before = list(rows)[-2]
+    print(f"mAP {before} {rows[before]['mAP']:.1f} %, trained {rows['trained']['mAP']:.1f} %", flush=True)
     return 0
 
 

@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from reid_core.config import CfgNode, ConfigError
+from reid_core.data.datasets import dataset_kind
 from reid_core.modeling.clip import build_text_encoder, tokenize_template
 from reid_core.modeling.losses import identity_loss
 from reid_core.modeling.meta_arch import Baseline
 from reid_core.modeling.prompts import IdentityPrompts, PromptedTextEncoder
-from reid_core.registry import DATASET_REGISTRY, META_ARCHITECTURE_REGISTRY
+from reid_core.registry import META_ARCHITECTURE_REGISTRY
 from reid_core.structures import METRIC_PREFIX, Batch, ImageFeatures
 from reid_core.utils.logging import get_logger
 
@@ -106,7 +107,7 @@ def _template(cfg: CfgNode) -> str:
     """CLIP_REID.TEMPLATE, or the published text with the kind of the training datasets (person, vehicle)."""
     if cfg.CLIP_REID.TEMPLATE != "auto":
         return cfg.CLIP_REID.TEMPLATE
-    kinds = sorted({DATASET_REGISTRY.get(name).kind for name in cfg.DATASETS.TRAIN})
+    kinds = sorted({dataset_kind(cfg, entry) for entry in cfg.DATASETS.TRAIN})
     if len(kinds) != 1:
         raise ConfigError(
             f"DATASETS.TRAIN {cfg.DATASETS.TRAIN} shows {' and '.join(kinds)}: no one template fits by itself. Set "

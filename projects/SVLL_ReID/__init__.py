@@ -5,6 +5,7 @@ augmentations `mask`, `swap` and `mix`. `figures.py` draws the paper's pictures.
 """
 
 from projects.SVLL_ReID.config import add_config
+from projects.SVLL_ReID.converter import SVLLReIDConverter
 from projects.SVLL_ReID.language_stage import LanguageSupervisedPromptTuning, PromptAugmenter
 from projects.SVLL_ReID.model import SVLLReID
 from projects.SVLL_ReID.prompt_augmentation import PROMPT_AUGMENTATION_REGISTRY
@@ -17,6 +18,7 @@ __all__ = [
     "LanguageSupervisedPromptTuning",
     "PromptAugmenter",
     "SVLLReID",
+    "SVLLReIDConverter",
     "SVLLReIDTrainer",
     "add_config",
 ]

@@ -19,17 +19,17 @@ from torch import Tensor
 from reid_core.config import CfgNode, ConfigError
 from reid_core.data.images import read_image
 from reid_core.data.transforms import Resize
-from reid_core.engine.checkpoint import CheckpointError, read_checkpoint
-from reid_core.engine.device import resolve_device
 from reid_core.engine.encoding import encode
-from reid_core.engine.evaluate_only import build_trained
 from reid_core.engine.launch import USER_ERRORS
 from reid_core.engine.test_sets import TestSets, build_datasets
 from reid_core.evaluation.attention_figure import attention_figure
 from reid_core.evaluation.embedding_figure import EmbeddingFigure, embedding_figure
+from reid_core.modeling.checkpoint import CheckpointError, read_checkpoint
 from reid_core.modeling.meta_arch import MetaArchitecture
+from reid_core.modeling.trained import build_trained
 from reid_core.projects import load_config
 from reid_core.structures import Batch, ReIDImage
+from reid_core.utils.device import resolve_device
 from reid_core.utils.file_io import write_atomically
 from reid_core.utils.logging import get_logger, setup_logger
 from reid_core.utils.seed import seed_everything
@@ -147,8 +147,7 @@ def choose_images(cfg: CfgNode, identities: int, images: int, seed: int) -> tupl
         raise ConfigError("DATASETS.TEST is empty: name the dataset to show.")
     if identities < 1 or images < 1:
         raise ConfigError(f"--identities {identities} and --images {images} must be positive.")
-    name = cfg.DATASETS.TEST[0]
-    dataset = build_datasets(cfg, [name])[name]
+    name, dataset = next(iter(build_datasets(cfg, cfg.DATASETS.TEST[:1]).items()))
     by_identity: dict[int, list[ReIDImage]] = {int(pid): [] for pid in np.unique(dataset.query.pids)}
     for split in (dataset.query, dataset.gallery):
         for position, pid in enumerate(split.pids.tolist()):

@@ -7,22 +7,22 @@ from typing import Any
 from torch import nn
 
 from reid_core.config import CfgNode, ConfigError, overridden
-from reid_core.data.datasets.base import ReIDDataset
+from reid_core.data.datasets import ReIDDataset, dataset_name, require_splits
 from reid_core.data.feature_loader import FeatureLoader
 from reid_core.data.loader import TrainLoader, build_train_loader
 from reid_core.data.training_set import TrainingSet
-from reid_core.engine import checkpoint as checkpoints
 from reid_core.engine import hooks
-from reid_core.engine.device import resolve_device
-from reid_core.engine.evaluate_only import load_weights, without_pretrained
 from reid_core.engine.stages import SCHEDULE_OFFSETS, Stage
 from reid_core.engine.step import TrainStep, amp_dtype
 from reid_core.engine.test_sets import TestSets, build_datasets, flatten_results
 from reid_core.engine.trainer import Trainer
+from reid_core.modeling import checkpoint as checkpoints
 from reid_core.modeling.meta_arch import MetaArchitecture, build_model
+from reid_core.modeling.trained import load_weights, without_pretrained
 from reid_core.registry import HOOK_REGISTRY, META_ARCHITECTURE_REGISTRY, TRAINER_REGISTRY
 from reid_core.solver import build_optimizer, build_schedule
 from reid_core.utils import comm
+from reid_core.utils.device import resolve_device
 from reid_core.utils.logging import get_logger
 from reid_core.utils.seed import seed_everything
 from reid_core.utils.writers import JSONLinesWriter, TensorBoardWriter, TerminalWriter, Writer
@@ -32,8 +32,8 @@ from reid_core.utils.writers import JSONLinesWriter, TensorBoardWriter, Terminal
 class DefaultTrainer(Trainer):
     """The one place where a config becomes a run. A method with another plan overrides a `build_` method.
 
-    Attributes beside the trainer's: cfg, device, training_set, test_sets, results (of the last evaluation, by
-    dataset), weights_report (what MODEL.WEIGHTS brought).
+    Attributes beside the trainer's: cfg, device, datasets (by name), training_set, test_sets, results (of the last
+    evaluation, by dataset), weights_report (what MODEL.WEIGHTS brought).
     """
 
     def __init__(self, cfg: CfgNode):
@@ -42,11 +42,14 @@ class DefaultTrainer(Trainer):
         self.results: dict[str, dict] = {}
         self._evaluated_at = -1
         seed_everything(cfg.SEED)
-        datasets = build_datasets(cfg, list(dict.fromkeys([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])))
-        self.training_set = TrainingSet([datasets[name] for name in cfg.DATASETS.TRAIN])
+        self.datasets = datasets = build_datasets(cfg, [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])
+        trained_on = [datasets[dataset_name(entry)] for entry in cfg.DATASETS.TRAIN]
+        for dataset in trained_on:
+            require_splits(dataset, ("train",), "DATASETS.TRAIN")
+        self.training_set = TrainingSet(trained_on, cfg.DATASETS.USE_LABELS)
         self.test_sets = TestSets(
             cfg,
-            {name: datasets[name] for name in cfg.DATASETS.TEST},
+            {name: datasets[name] for name in map(dataset_name, cfg.DATASETS.TEST)},
             self.training_set.camera_offsets,
             cfg.TEST.SIDE_INFORMATION,
         )
@@ -55,7 +58,7 @@ class DefaultTrainer(Trainer):
             get_logger().info("%s", dataset)
         self.model = self.build_model()
         self.test_sets.check_side_information(self.model)  # now, not after the first epochs
-        self._check_trained_side_information([datasets[name] for name in cfg.DATASETS.TRAIN])
+        self._check_trained_side_information(trained_on)
         self.weights_report = checkpoints.LoadReport([], [], list(self.model.state_dict()), lacks_temporary=True)
         if cfg.MODEL.WEIGHTS:
             content = checkpoints.read_checkpoint(cfg.MODEL.WEIGHTS)
@@ -158,20 +161,26 @@ class DefaultTrainer(Trainer):
         """The hooks; the method's own stand behind the guard and before those that log, evaluate and save."""
         cfg = self.cfg
         own = [HOOK_REGISTRY.build(name, cfg, training_set=self.training_set) for name in cfg.HOOKS]
+        evaluation = [hooks.EvaluationHook(self.test, cfg.TEST.PERIOD)] if cfg.DATASETS.TEST else []
+        if not cfg.DATASETS.TEST:
+            ignored = f", and CHECKPOINT.BEST_METRIC '{cfg.CHECKPOINT.BEST_METRIC}' is ignored"
+            get_logger().info(
+                f"DATASETS.TEST is empty: nothing is evaluated{ignored if cfg.CHECKPOINT.BEST_METRIC else ''}."
+            )
         return [
             hooks.IterationTimer(),
             hooks.LearningRateHook(),
             hooks.NaNGuard(self.training_set.paths, cfg.LOG.PERIOD, cfg.CHECKPOINT.ITERATION_PERIOD),
             *own,
             hooks.LogMetrics(self.build_writers(), cfg.LOG.PERIOD),
-            hooks.EvaluationHook(self.test, cfg.TEST.PERIOD),
+            *evaluation,
             hooks.CheckpointHook(
                 self.folder,
                 self.checkpoint_content,
                 cfg.CHECKPOINT.PERIOD,
                 cfg.CHECKPOINT.ITERATION_PERIOD,
                 cfg.CHECKPOINT.KEEP,
-                cfg.CHECKPOINT.BEST_METRIC,
+                cfg.CHECKPOINT.BEST_METRIC if cfg.DATASETS.TEST else "",
             ),
             hooks.InterruptHook(self.device, cfg.LOG.PERIOD),
         ]

@@ -80,6 +80,29 @@ class PrototypeBank(nn.Module):
             self.prototypes[targets] = torch.where(chosen.any(dim=1, keepdim=True), mixed, old)
 
 
+class ResizableBank(PrototypeBank):
+    """A bank whose number of prototypes is known only when it is rebuilt: clusters, proxies. Empty until then.
+
+    Loading a checkpoint gives it the checkpoint's number.
+    """
+
+    def __init__(self, width: int, momentum: float, update_rule: str):
+        super().__init__(0, width, momentum, update_rule)
+
+    @torch.no_grad()
+    def rebuild(self, features: Tensor, targets: Tensor) -> None:
+        """As PrototypeBank, with one prototype for each of the labels 0..C-1 that occur; C is the largest + 1."""
+        means = prototype_means(features, targets, int(targets.max()) + 1)
+        self.prototypes = means.to(self.prototypes)
+
+    def adapt_state_dict(self, state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+        """Makes room for the prototypes of a checkpoint; called before it is loaded."""
+        saved = state.get("prototypes")
+        if saved is not None and saved.shape[1:] == self.prototypes.shape[1:]:
+            self.prototypes = self.prototypes.new_zeros(saved.shape)
+        return state, []
+
+
 def prototype_means(features: Tensor, targets: Tensor, num_prototypes: int) -> Tensor:
     """Normalised means of the rows of each target: [N, D], [N] -> [C, D] float32. Target -1 is left out.
 

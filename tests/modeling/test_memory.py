@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from reid_core.modeling.memory import PrototypeBank, prototype_means
+from reid_core.modeling.memory import PrototypeBank, ResizableBank, prototype_means
 
 
 def _random(seed, classes, batch, width=6, duplicates=False):
@@ -108,3 +108,39 @@ def test_bad_arguments(momentum, rule, message):
 
 def test_the_bank_is_saved_with_its_owner():
     assert set(PrototypeBank(2, 3, 0.2, "hard").state_dict()) == {"prototypes"}
+
+
+def test_a_resizable_bank_has_as_many_prototypes_as_there_are_labels():
+    bank = ResizableBank(6, 0.2, "plain")
+    assert bank.prototypes.shape == (0, 6)
+    features = torch.randn(40, 6)
+    for count in (5, 9, 2):
+        targets = torch.arange(40) % (count + 1) - 1
+        bank.rebuild(features, targets)
+        fixed = PrototypeBank(count, 6, 0.2, "plain")
+        fixed.rebuild(features, targets)
+        assert torch.equal(bank.prototypes, fixed.prototypes)
+        bank.update(F.normalize(features[:8], dim=1), torch.zeros(8, dtype=torch.int64))
+        fixed.update(F.normalize(features[:8], dim=1), torch.zeros(8, dtype=torch.int64))
+        assert torch.equal(bank.prototypes, fixed.prototypes)
+    before = bank.prototypes.clone()
+    with pytest.raises(ValueError, match="1 of 2 prototypes have no image"):
+        bank.rebuild(features[:1], torch.tensor([1]))
+    assert torch.equal(bank.prototypes, before)
+
+
+def test_a_resizable_bank_keeps_its_precision():
+    bank = ResizableBank(6, 0.2, "plain").double()
+    bank.rebuild(torch.randn(4, 6), torch.tensor([0, 1, 1, 0]))
+    assert bank.prototypes.dtype == torch.float64 and not bank.prototypes.requires_grad
+
+
+def test_a_resizable_bank_takes_a_checkpoints_number():
+    saved, bank = ResizableBank(6, 0.2, "hard"), ResizableBank(6, 0.2, "hard")
+    saved.rebuild(torch.randn(9, 6), torch.arange(9) % 3)
+    state, notes = bank.adapt_state_dict(saved.state_dict())
+    bank.load_state_dict(state)
+    assert notes == [] and torch.equal(bank.prototypes, saved.prototypes)
+    other = ResizableBank(4, 0.2, "hard")
+    other.adapt_state_dict(saved.state_dict())
+    assert other.prototypes.shape == (0, 4), "features of another width are not its prototypes"

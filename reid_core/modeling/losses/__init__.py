@@ -1,6 +1,7 @@
 """Losses: pure functions of tensors; weights are applied by the meta-architecture."""
 
 from reid_core.modeling.losses.camera_proxy import (
+    images_of_cameras,
     intra_camera_loss,
     offline_association_loss,
     online_association_loss,
@@ -14,6 +15,7 @@ from reid_core.modeling.losses.triplet import batch_hard_triplet_loss
 __all__ = [
     "batch_hard_triplet_loss",
     "identity_loss",
+    "images_of_cameras",
     "intra_camera_loss",
     "offline_association_loss",
     "online_association_loss",

@@ -1,8 +1,9 @@
 """Losses of camera-aware proxies: a cluster has one prototype for each camera that saw it.
 
 Intra-camera learning of CAP (Wang et al., AAAI 2021); offline and online association of O2CAP (arXiv 2201.05820).
-Each loss is the mean over the images of one camera, summed over the cameras of the batch (of this process), so that a
-camera with few images counts as much as one with many.
+Each loss is the mean over the images of one camera, summed over the cameras of the batch, so that a camera with few
+images counts as much as one with many. Where several processes share a batch, `images_of_cameras` counts over all of
+them, and the gradients averaged over processes are those of the whole batch in one process.
 
 Everything is a matrix operation over [B, P]: no loop over images or cameras, no shape that depends on values, hence no
 wait for the device, and nearest proxies by selection instead of a sort. Of proxies with exactly equal similarity any
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from reid_core.modeling.losses.contrastive import full_precision
+from reid_core.utils import comm
 
 NEGATIVE_INFINITY = float("-inf")
 
@@ -25,13 +27,16 @@ def intra_camera_loss(
     prototype_cameras: Tensor,
     camids: Tensor,
     temperature: float,
+    *,
+    images_of_camera: Tensor | None = None,
 ) -> Tensor:
     """Cross-entropy over the proxies of the image's own camera: -log softmax(f @ p.T / temperature)[own proxy].
 
     features: [B, D] float, used as given (unit norm in the papers). prototypes: [P, D] float, the proxies' vectors; no
     gradient reaches them. proxies: [B] int64 in [0, P), each image's own, of the image's camera. prototype_cameras:
-    [P], camids: [B] int64. Returns a scalar, summed over cameras as the module says; an image whose camera has one
-    proxy adds 0, and so does an empty batch.
+    [P], camids: [B] int64. images_of_camera: [B], see `images_of_cameras`; None: this batch is the whole. Returns a
+    scalar, summed over cameras as the module says; an image whose camera has one proxy adds 0, and so does an empty
+    batch.
     Raises ValueError if the temperature is not positive, RuntimeError (on a GPU later, as a failed device assertion)
     if an image's proxy is -1 or of another camera.
     """
@@ -40,7 +45,8 @@ def intra_camera_loss(
     _assert_own_camera(proxies, prototype_cameras, camids)
     scores = _similarity(features, prototypes) / temperature
     scores = scores.masked_fill(~own_camera, NEGATIVE_INFINITY)
-    return _sum_of_camera_means(F.cross_entropy(scores, proxies, reduction="none"), camids)
+    losses = F.cross_entropy(scores, proxies, reduction="none")
+    return _sum_of_camera_means(losses, camids, images_of_camera)
 
 
 def offline_association_loss(
@@ -51,14 +57,16 @@ def offline_association_loss(
     camids: Tensor,
     temperature: float,
     num_negatives: int = 50,
+    *,
+    images_of_camera: Tensor | None = None,
 ) -> Tensor:
     """Cross-entropy towards all proxies of the image's cluster: -mean over them of log softmax(f @ p.T / temperature).
 
     The softmax is over these positives and the `num_negatives` most similar of the other proxies, or all others where
     they are fewer. features: [B, D] float, used as given (unit norm in the paper). prototypes: [P, D] float; no
     gradient reaches them. targets: [B] int64, the images' clusters. prototype_clusters: [P], camids: [B] int64.
-    Returns a scalar, summed over cameras as the module says; 0 where all proxies are of one cluster and that has a
-    single one, and for an empty batch.
+    images_of_camera: [B], see `images_of_cameras`; None: this batch is the whole. Returns a scalar, summed over cameras
+    as the module says; 0 where all proxies are of one cluster and that has a single one, and for an empty batch.
     Raises ValueError if the temperature or num_negatives is not positive, RuntimeError (on a GPU later, as a failed
     device assertion) if the cluster of an image has no proxy.
     """
@@ -72,7 +80,7 @@ def offline_association_loss(
     positives = scores.masked_fill(~positive, NEGATIVE_INFINITY).logsumexp(dim=1, keepdim=True)
     total = torch.cat([positives, negatives], dim=1).logsumexp(dim=1)
     mean = scores.masked_fill(~positive, 0).sum(dim=1) / number
-    return _sum_of_camera_means(total - mean, camids)
+    return _sum_of_camera_means(total - mean, camids, images_of_camera)
 
 
 def online_association_loss(
@@ -85,6 +93,8 @@ def online_association_loss(
     num_positives: int = 3,
     num_negatives: int = 50,
     balance: float = 0.15,
+    *,
+    images_of_camera: Tensor | None = None,
 ) -> Tensor:
     """Cross-entropy towards proxies found by similarity: -mean over them of log softmax(f @ p.T / temperature).
 
@@ -94,7 +104,8 @@ def online_association_loss(
 
     features: [B, D] float, used as given (unit norm in the paper). prototypes: [P, D] float; no gradient reaches them.
     proxies: [B] int64 in [0, P), each image's own. prototype_cameras: [P], camids: [B] int64. balance in [0, 1].
-    Returns a scalar, summed over cameras as the module says; 0 where there is one proxy only, and for an empty batch.
+    images_of_camera: [B], see `images_of_cameras`; None: this batch is the whole. Returns a scalar, summed over cameras
+    as the module says; 0 where there is one proxy only, and for an empty batch.
     Raises ValueError if the temperature, num_positives or num_negatives is not positive, or balance is not in [0, 1];
     RuntimeError (on a GPU later, as a failed device assertion) if an image's proxy is -1 or of another camera.
     """
@@ -112,7 +123,7 @@ def online_association_loss(
     logits = scores.gather(1, torch.cat([positives, negatives], dim=1)) / temperature
     total = logits.masked_fill(absent, NEGATIVE_INFINITY).logsumexp(dim=1)
     mean = logits[:, :num_positives].masked_fill(~found, 0).sum(dim=1) / found.sum(dim=1)
-    return _sum_of_camera_means(total - mean, camids)
+    return _sum_of_camera_means(total - mean, camids, images_of_camera)
 
 
 def proxy_labels(clusters: Tensor, camids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -133,6 +144,17 @@ def proxy_labels(clusters: Tensor, camids: Tensor) -> tuple[Tensor, Tensor, Tens
     proxies = torch.full_like(clusters, -1)
     proxies[kept] = numbers
     return proxies, pairs[:, 0], pairs[:, 1]
+
+
+def images_of_cameras(camids: Tensor) -> Tensor:
+    """Of each image, how many images of its camera the batches of all processes hold, over the number of processes.
+
+    camids: int64 [B], of this process; every process holds as many. Returns float32 [B]. Losses that are divided by it
+    and summed have, averaged over the processes, the value and the gradient of the whole batch in one process. Every
+    process has to call it.
+    """
+    everywhere = comm.all_gather_rows(camids, equal=True)
+    return (camids[:, None] == everywhere[None, :]).sum(dim=1) / comm.world_size()
 
 
 def _best_of_nearest_cameras(similarity: Tensor, prototype_cameras: Tensor, number: int) -> tuple[Tensor, Tensor]:
@@ -161,9 +183,10 @@ def _assert_own_camera(proxies: Tensor, prototype_cameras: Tensor, camids: Tenso
     torch._assert_async(own.all(), "an image's proxy is -1 or of another camera")
 
 
-def _sum_of_camera_means(losses: Tensor, camids: Tensor) -> Tensor:
+def _sum_of_camera_means(losses: Tensor, camids: Tensor, images_of_camera: Tensor | None) -> Tensor:
     """Mean of the losses [B] of each camera's images, summed over the cameras."""
-    images_of_camera = (camids[:, None] == camids[None, :]).sum(dim=1)
+    if images_of_camera is None:
+        images_of_camera = (camids[:, None] == camids[None, :]).sum(dim=1)
     return (losses / images_of_camera).sum()
 
 

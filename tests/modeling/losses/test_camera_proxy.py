@@ -6,7 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from reid_core.modeling.losses import intra_camera_loss, offline_association_loss, online_association_loss, proxy_labels
+from reid_core.modeling.losses import (
+    images_of_cameras,
+    intra_camera_loss,
+    offline_association_loss,
+    online_association_loss,
+    proxy_labels,
+)
 from reid_core.modeling.memory import PrototypeBank
 
 TEMPERATURE = 0.07
@@ -36,8 +42,8 @@ def arguments(case, *names):
     return [case[name] for name in ("features", "prototypes", *names)]
 
 
-def intra(case, temperature=TEMPERATURE):
-    return intra_camera_loss(*arguments(case, "proxies", "prototype_cameras", "camids"), temperature)
+def intra(case, temperature=TEMPERATURE, **options):
+    return intra_camera_loss(*arguments(case, "proxies", "prototype_cameras", "camids"), temperature, **options)
 
 
 def offline(case, temperature=TEMPERATURE, **options):
@@ -300,3 +306,21 @@ def test_labels_that_do_not_fit_the_proxies_are_refused():
         offline(case | {"targets": torch.tensor([0, -1])})
     with pytest.raises(ValueError, match=r"one entry for each image, got shapes \[2\] and \[3\]"):
         proxy_labels(torch.zeros(2, dtype=torch.int64), torch.zeros(3, dtype=torch.int64))
+
+
+@settings(deadline=None, max_examples=20)
+@given(case=CASES)
+def test_parts_of_a_batch_add_up_to_the_whole(case):
+    """What two processes compute with counts over both, averaged, has the value and the gradient of the whole."""
+    cut = len(case["camids"]) // 2
+    counts = images_of_cameras(case["camids"])
+    for function in (intra, offline, online):
+        whole = function(case)
+        assert torch.equal(function(case, images_of_camera=counts), whole), "alone it changes nothing"
+        parts = [
+            function(take(case, rows), images_of_camera=counts[rows] / 2) for rows in (slice(cut), slice(cut, None))
+        ]
+        average = sum(parts) / 2
+        torch.testing.assert_close(average, whole)
+        gradients = [torch.autograd.grad(value, case["features"])[0] for value in (average, whole)]
+        torch.testing.assert_close(*gradients)

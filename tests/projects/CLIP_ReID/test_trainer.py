@@ -9,9 +9,9 @@ import torch
 
 from reid_core.config import ConfigError
 from reid_core.data.rendering import RenderingOptions, render_dataset
-from reid_core.engine.checkpoint import CheckpointError, list_checkpoints, read_checkpoint
 from reid_core.engine.hooks.interrupt import Interrupted
 from reid_core.engine.launch import main
+from reid_core.modeling.checkpoint import CheckpointError, list_checkpoints, read_checkpoint
 from reid_core.utils.writers import read_json_lines
 from tests.conftest import write_small_clip, write_small_market
 from tests.paths import ROOT

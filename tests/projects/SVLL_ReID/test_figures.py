@@ -10,9 +10,9 @@ from PIL import Image
 from projects.SVLL_ReID import figures
 from reid_core.data.images import read_image
 from reid_core.data.transforms import Resize
-from reid_core.engine.checkpoint import list_checkpoints, read_checkpoint, save_checkpoint
 from reid_core.engine.launch import main as train
 from reid_core.evaluation.embedding_figure import PANEL_PIXELS, identity_distances
+from reid_core.modeling.checkpoint import list_checkpoints, read_checkpoint, save_checkpoint
 from reid_core.projects import load_config
 from tests.conftest import SMALL_RUN
 from tests.paths import ROOT

@@ -7,9 +7,9 @@ import torch
 
 from projects.SVLL_ReID import PROMPT_AUGMENTATION_REGISTRY
 from reid_core.config import ConfigError
-from reid_core.engine.checkpoint import list_checkpoints
 from reid_core.engine.hooks.interrupt import Interrupted
 from reid_core.engine.launch import main
+from reid_core.modeling.checkpoint import list_checkpoints
 from reid_core.modeling.losses import simclr_loss
 from reid_core.projects import load_config
 from reid_core.utils.writers import read_json_lines
