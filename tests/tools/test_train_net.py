@@ -9,7 +9,7 @@ import textwrap
 import pytest
 import torch
 
-from reid_core.engine.checkpoint import list_checkpoints, read_checkpoint
+from reid_core.modeling.checkpoint import list_checkpoints, read_checkpoint
 from reid_core.utils.writers import read_json_lines
 from tests.paths import ROOT
 
