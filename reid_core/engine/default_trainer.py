@@ -37,6 +37,7 @@ class DefaultTrainer(Trainer):
     """
 
     def __init__(self, cfg: CfgNode):
+        _check_settings(cfg)
         self.cfg, self.device = cfg, resolve_device(cfg.DEVICE)
         self.folder = Path(cfg.OUTPUT_DIR)
         self.results: dict[str, dict] = {}
@@ -242,6 +243,18 @@ class DefaultTrainer(Trainer):
         """End the loaders' worker processes."""
         for stage in self.stages:
             stage.loader.close()
+
+
+def _check_settings(cfg: CfgNode) -> None:
+    """Refuse at the start what would be ignored, or noticed only after all images have been encoded."""
+    if cfg.TEST.ENSEMBLE_WEIGHTS:
+        raise ConfigError("TEST.ENSEMBLE_WEIGHTS are for --eval-only: a model is trained alone. Leave them out.")
+    if not cfg.DATASETS.USE_LABELS and not any(HOOK_REGISTRY.get(name).makes_labels for name in cfg.HOOKS):
+        raise ConfigError(
+            f"DATASETS.USE_LABELS is False, and no hook of HOOKS ({', '.join(cfg.HOOKS) or 'none'}) makes pseudo "
+            "labels: nothing says which images belong together. Set it True, or choose a method that learns without "
+            "identities."
+        )
 
 
 def _check_batch_size(images: int, model: nn.Module) -> None:

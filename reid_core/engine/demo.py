@@ -169,9 +169,7 @@ def _write_report(
         evaluator.rank(query, gallery, top_k=TOP_K),
         dataset.query,
         dataset.gallery,
-        sample_distances(
-            query, gallery, *pids, *camids, metric=cfg.TEST.METRIC, normalize=cfg.TEST.NORMALIZE_FEATURES
-        ),
+        sample_distances(query, gallery, *pids, *camids, metric=cfg.TEST.METRIC, normalize=cfg.TEST.NORMALIZE_FEATURES),
         settings,
         metric=cfg.TEST.METRIC,
     )

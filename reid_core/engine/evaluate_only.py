@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 import yaml
 from torch import Tensor
 
@@ -33,19 +32,35 @@ def evaluate_only(cfg: CfgNode) -> dict[str, dict]:
 
     Raises CheckpointError for what is no checkpoint of the model, ConfigError for keys that do not fit.
     """
-    device = resolve_device(cfg.DEVICE)
     seed_everything(cfg.SEED)
     datasets = build_datasets(cfg, cfg.DATASETS.TEST)
     if cfg.TEST.ENSEMBLE_WEIGHTS:
-        return _evaluate_ensemble(cfg, datasets, device)
-    if not cfg.MODEL.WEIGHTS:
-        get_logger().warning("MODEL.WEIGHTS is empty: the model is evaluated as it starts, untrained for ReID.")
-        return TestSets(cfg, datasets, {}, side_information=False).evaluate(build_model(cfg, device, 0, 1, 1))
-    sets, model = _trained(cfg, datasets, cfg.MODEL.WEIGHTS, device)
+        return _evaluate_ensemble(cfg, datasets)
+    model, sets = model_with_test_sets(cfg, datasets, cfg.MODEL.WEIGHTS)
     return sets.evaluate(model)
 
 
-def _evaluate_ensemble(cfg: CfgNode, datasets: Mapping[str, ReIDDataset], device: torch.device) -> dict[str, dict]:
+def model_with_test_sets(
+    cfg: CfgNode, datasets: Mapping[str, ReIDDataset], weights: str | Path
+) -> tuple[MetaArchitecture, TestSets]:
+    """The model of the checkpoint `weights` (of "": untrained, with a warning), in evaluation mode, and the test sets
+    with the cameras that it knows.
+
+    Raises CheckpointError for what is no checkpoint of the config's model, ConfigError as `check_side_information`.
+    """
+    device = resolve_device(cfg.DEVICE)
+    if not weights:
+        get_logger().warning("MODEL.WEIGHTS is empty: this is the model as it starts, untrained for ReID.")
+        sets = TestSets(cfg, datasets, {}, side_information=False)
+        return build_model(cfg, device, 0, 1, 1).eval(), sets
+    content = checkpoints.read_checkpoint(weights)
+    sets = TestSets(cfg, datasets, content["data"].get("camera_offsets", {}), cfg.TEST.SIDE_INFORMATION)
+    model = build_trained(cfg, content, weights, device).eval()
+    sets.check_side_information(model)
+    return model, sets
+
+
+def _evaluate_ensemble(cfg: CfgNode, datasets: Mapping[str, ReIDDataset]) -> dict[str, dict]:
     """Results of the combined features, by dataset."""
     if not cfg.MODEL.WEIGHTS:
         raise ConfigError("TEST.ENSEMBLE_WEIGHTS are checkpoints beside MODEL.WEIGHTS, which is empty.")
@@ -55,7 +70,7 @@ def _evaluate_ensemble(cfg: CfgNode, datasets: Mapping[str, ReIDDataset], device
     members |= {path: config_of_checkpoint(cfg, path) for path in cfg.TEST.ENSEMBLE_WEIGHTS}
     if len(members) <= len(cfg.TEST.ENSEMBLE_WEIGHTS):
         raise ConfigError("MODEL.WEIGHTS and TEST.ENSEMBLE_WEIGHTS name a checkpoint twice.")
-    encoded = [_encode(own, datasets, path, device) for path, own in members.items()]
+    encoded = [_encode(own, datasets, path) for path, own in members.items()]
     get_logger().info(f"TEST.ENSEMBLE {cfg.TEST.ENSEMBLE}: the features of {', '.join(members)}.")
     results = {}
     for name, dataset in datasets.items():
@@ -65,23 +80,10 @@ def _evaluate_ensemble(cfg: CfgNode, datasets: Mapping[str, ReIDDataset], device
     return results
 
 
-def _encode(
-    cfg: CfgNode, datasets: Mapping[str, ReIDDataset], path: str, device: torch.device
-) -> dict[str, list[Tensor]]:
+def _encode(cfg: CfgNode, datasets: Mapping[str, ReIDDataset], path: str) -> dict[str, list[Tensor]]:
     """Features of query and gallery by dataset. The model lives no longer than this call."""
-    sets, model = _trained(cfg, datasets, path, device)
-    sets.check_side_information(model)
+    model, sets = model_with_test_sets(cfg, datasets, path)
     return {name: sets.encode(model, name) for name in datasets}
-
-
-def _trained(
-    cfg: CfgNode, datasets: Mapping[str, ReIDDataset], path: str, device: torch.device
-) -> tuple[TestSets, MetaArchitecture]:
-    """The model of a checkpoint, and the test sets with the cameras that it knows."""
-    content = checkpoints.read_checkpoint(path)
-    offsets = content["data"].get("camera_offsets", {})
-    sets = TestSets(cfg, datasets, offsets, cfg.TEST.SIDE_INFORMATION)
-    return sets, build_trained(cfg, content, path, device)
 
 
 def config_of_checkpoint(cfg: CfgNode, path: str | Path) -> CfgNode:

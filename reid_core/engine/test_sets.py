@@ -101,7 +101,7 @@ class TestSets:
         self.check_side_information(model)
         results = {name: self.evaluators[name].evaluate(*self.encode(model, name)) for name in self.datasets}
         for name, dataset in self.datasets.items():
-            if counts := count_skipped(dataset):
+            if comm.is_main() and (counts := count_skipped(dataset)):
                 get_logger().warning(f"The results of {name} are without bad images: {counts}.")
         return results
 

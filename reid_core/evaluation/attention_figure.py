@@ -48,14 +48,10 @@ def attention_figure(
         bottom = size[1] - head - (row + 1) * row_height + 0.2
         for column, maps in enumerate((None, *columns.values())):
             left = _GAP + column * (cell_width + _GAP)
-            axes = figure.add_axes(
-                (left / size[0], bottom / size[1], cell_width / size[0], _CELL_HEIGHT / size[1])
-            )
+            axes = figure.add_axes((left / size[0], bottom / size[1], cell_width / size[0], _CELL_HEIGHT / size[1]))
             _draw(axes, images[row], None if maps is None else maps[row])
             if row == 0:
-                axes.set_title(
-                    titles[column], fontsize=8.5, color=_TEXT, fontweight="bold", pad=4, parse_math=False
-                )
+                axes.set_title(titles[column], fontsize=8.5, color=_TEXT, fontweight="bold", pad=4, parse_math=False)
             if column == 0:
                 axes.set_xlabel(names[row], fontsize=7.5, color=_SOFT, labelpad=3)
     _color_bar(figure, size, caption)

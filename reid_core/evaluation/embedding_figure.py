@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits  # scikit-learn's own means to choose its number of threads
 from torch import Tensor
@@ -26,6 +27,7 @@ MAX_IDENTITIES = len(_COLORS) * len(_MARKERS)
 _DPI = 160
 _PANEL_WIDTH, _MARGIN, _HEAD, _FOOT = PANEL_PIXELS / _DPI, 0.1, 0.68, 0.5  # inches
 _HEIGHT = _HEAD + _PANEL_WIDTH - 2 * _MARGIN + _FOOT
+_LEGEND_LINE, _LEGEND_COLUMNS = 0.19, 4  # inches; names in a line below each panel
 _TEXT, _SOFT, _FRAME = "#222222", "#666666", "#cccccc"
 
 
@@ -40,12 +42,19 @@ def embedding_figure(
     panels: Mapping[str, tuple[Tensor, Sequence[int] | Tensor | None]],
     points: str = "features",
     seed: int = 0,
+    *,
+    labels_are: str = "identities",
+    legend: Mapping[int, str] | None = None,
+    note: str = "",
+    places: Mapping[str, np.ndarray] | None = None,
 ) -> EmbeddingFigure:
     """t-SNE (van der Maaten & Hinton 2008) of every panel's features by cosine distance, side by side.
 
     panels: title -> (features [N, D] float, labels [N] int64), N at least 4. Points of a label share colour and marker,
     the same in all panels. Without labels (None) every row stands for itself and all have one colour. points: what a
-    row is, for the titles. The same arguments give the same bytes.
+    row is, for the titles. labels_are: what a label is ("identities", "cameras"). legend: label -> its name, drawn
+    below the panels. note: added to each panel's heading. places: float [N, 2] of each panel where `tsne_places` was
+    called already. The same arguments give the same bytes.
 
     Numbers: with labels those of `identity_distances`, without them "nearest" of `nearest_distance`.
     Raises ValueError for no panel, too few rows or too many labels, and for features that are not finite, zero, or all
@@ -53,34 +62,43 @@ def embedding_figure(
     """
     if not panels:
         raise ValueError("A figure needs at least one panel.")
-    styles = _styles([labels for _, labels in panels.values()])
-    figure = Figure(figsize=(len(panels) * _PANEL_WIDTH, _HEIGHT), dpi=_DPI)
+    styles = _styles([labels for _, labels in panels.values()], labels_are)
+    below_all = _LEGEND_LINE * -(-len(legend) // (_LEGEND_COLUMNS * len(panels))) + _MARGIN if legend else 0
+    height = _HEIGHT + below_all
+    figure = Figure(figsize=(len(panels) * _PANEL_WIDTH, height), dpi=_DPI)
     numbers = {}
     for place, (title, (features, labels)) in enumerate(panels.items()):
         side, left = _PANEL_WIDTH - 2 * _MARGIN, place * _PANEL_WIDTH + _MARGIN
         axes = figure.add_axes(
-            (left / figure.get_figwidth(), _FOOT / _HEIGHT, side / figure.get_figwidth(), side / _HEIGHT)
+            (left / figure.get_figwidth(), (_FOOT + below_all) / height, side / figure.get_figwidth(), side / height)
         )
         unit = _unit_rows(features, title)
-        places = _tsne(unit, seed)
+        found_places = _tsne(unit, seed) if places is None else places[title]
         if labels is None:
-            axes.scatter(*places.T, s=9, color=_COLORS[0], alpha=0.75, linewidths=0)
+            axes.scatter(*found_places.T, s=9, color=_COLORS[0], alpha=0.75, linewidths=0)
             numbers[title] = {"nearest": nearest_distance(features)}
             heading = f"{len(unit)} {points}, one for each identity"
             below = f"cosine distance to the nearest other: {numbers[title]['nearest']:.4f} on average"
         else:
             labels = torch.as_tensor(labels)
-            _scatter(axes, places, labels, styles)
+            _scatter(axes, found_places, labels, styles)
             numbers[title] = found = identity_distances(features, labels)
-            heading = f"{len(unit)} {points} of {len(labels.unique())} identities"
+            heading = f"{len(unit)} {points} of {len(labels.unique())} {labels_are}"
             below = (
-                f"cosine distance within identities {found['within']:.3f}, between {found['between']:.3f}\n"
+                f"cosine distance within {labels_are} {found['within']:.3f}, between {found['between']:.3f}\n"
                 f"within / between = {found['ratio']:.3f}"
             )
-        _dress(axes, title, heading, below)
+        _dress(axes, title, heading + note, below)
+    if legend:
+        _draw_legend(figure, {styles[label]: name for label, name in legend.items() if label in styles})
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DPI, facecolor="white", metadata={"Software": None})
     return EmbeddingFigure(buffer.getvalue(), numbers)
+
+
+def tsne_places(features: Tensor, seed: int = 0) -> np.ndarray:
+    """Where `embedding_figure` draws features [N, D], N at least 4: float32 [N, 2]; raises as it does."""
+    return _tsne(_unit_rows(features, "features"), seed)
 
 
 def identity_distances(features: Tensor, labels: Tensor) -> dict[str, float]:
@@ -138,11 +156,15 @@ def _tsne(unit: Tensor, seed: int) -> np.ndarray:
         return tsne.fit_transform(unit.numpy())
 
 
-def _styles(labels: Sequence[Sequence[int] | Tensor | None]) -> dict[int, tuple[str, str]]:
+def _styles(
+    labels: Sequence[Sequence[int] | Tensor | None], labels_are: str = "identities"
+) -> dict[int, tuple[str, str]]:
     """Colour and marker of every label."""
     known = sorted({int(label) for panel in labels if panel is not None for label in panel})
     if len(known) > MAX_IDENTITIES:
-        raise ValueError(f"{len(known)} identities cannot be told apart in a picture; show {MAX_IDENTITIES} or fewer.")
+        raise ValueError(
+            f"{len(known)} {labels_are} cannot be told apart in a picture; show {MAX_IDENTITIES} or fewer."
+        )
     return {
         label: (_COLORS[place % len(_COLORS)], _MARKERS[place % len(_MARKERS)]) for place, label in enumerate(known)
     }
@@ -153,6 +175,24 @@ def _scatter(axes: Axes, places: np.ndarray, labels: Tensor, styles: Mapping[int
         color, marker = styles[label]
         mine = places[(labels == label).numpy()]
         axes.scatter(*mine.T, s=24, color=color, marker=marker, alpha=0.85, edgecolors="white", linewidths=0.4)
+
+
+def _draw_legend(figure: Figure, names: Mapping[tuple[str, str], str]) -> None:
+    """Names beside their colour and marker, below the panels."""
+    handles = [
+        Line2D([], [], color=color, marker=marker, linestyle="", markersize=5, label=name)
+        for (color, marker), name in names.items()
+    ]
+    figure.legend(
+        handles=handles,
+        loc="lower center",
+        ncols=min(len(handles), _LEGEND_COLUMNS * round(figure.get_figwidth() / _PANEL_WIDTH)),
+        frameon=False,
+        fontsize=8,
+        labelcolor=_TEXT,
+        handletextpad=0.2,
+        columnspacing=0.6,
+    )
 
 
 def _dress(axes: Axes, title: str, heading: str, below: str) -> None:

@@ -14,6 +14,7 @@ from reid_core.evaluation.ranking import evaluate
 from reid_core.evaluation.refinement import QueryExpansion, Reranking
 from reid_core.evaluation.results import RankingResults
 from reid_core.registry import EVALUATOR_REGISTRY
+from reid_core.retrieval.distance import METRICS
 from reid_core.structures import ReIDImage
 from reid_core.utils.logging import get_logger
 
@@ -43,6 +44,8 @@ class ReIDEvaluator:
         expansion: QueryExpansion | None = None,
         reranking: Reranking | None = None,
     ):
+        if metric not in METRICS:
+            raise ValueError(f"TEST.METRIC must be one of {', '.join(METRICS)}, got {metric!r}.")
         if any(rank < 1 for rank in cmc_ranks):
             raise ValueError(f"CMC ranks count from 1, got {list(cmc_ranks)}.")
         if not all(0 <= rate <= 1 for rate in false_positive_rates):

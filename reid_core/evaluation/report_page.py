@@ -43,6 +43,7 @@ th:first-child { text-align: left; padding-left: 4px; }
 .plots figure { margin: 0; background: var(--panel); border-radius: 10px; padding: 16px; }
 .plots figcaption { font-weight: 600; margin-bottom: 6px; }
 .plots svg { width: 100%; max-width: 560px; height: auto; display: block; margin: 0 auto; color: var(--text); }
+.plots img { max-width: 100%; height: auto; display: block; margin: 0 auto; border-radius: 6px; }
 .plots svg text { font-family: inherit !important; }
 .ranked { display: flex; gap: 20px; padding: 14px; margin: 0 0 12px; background: var(--panel); border-radius: 10px;
   break-inside: avoid; }

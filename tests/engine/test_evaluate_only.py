@@ -206,6 +206,9 @@ def test_ensembles_that_cannot_be_are_refused_before_anything_is_encoded(
         words = {"MODEL__WEIGHTS": trained, "TEST__ENSEMBLE_WEIGHTS": f"['{second}']", **words}
         code, text = _evaluate(capsys, market_config, small_run(**words))
         assert code == 2 and problem in text
+    words = small_run(TEST__ENSEMBLE_WEIGHTS=f"['{second}']", OUTPUT_DIR=tmp_path / "training")
+    assert main(["--config-file", market_config, *words]) == 2
+    assert "TEST.ENSEMBLE_WEIGHTS are for --eval-only" in capsys.readouterr().out, "not ignored by training"
 
 
 def test_a_checkpoint_brings_its_model_and_images_and_the_run_the_rest(market_config, small_run, tmp_path):

@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
+from reid_core.commands.new_project import main
 from reid_core.engine.launch import main as train
-from reid_core.engine.new_project import TEMPLATE, main, make_project, model_name
+from reid_core.engine.new_project import TEMPLATE, make_project, model_name
 from reid_core.projects import load_config
 from reid_core.utils.file_io import atomic_folder
 from tests.paths import ROOT
@@ -75,7 +76,7 @@ def test_every_file_of_the_template_is_made_and_nothing_waits_to_be_filled_in(tm
 )
 def test_names_that_cannot_be_used(tmp_path, capsys, name, message):
     assert main([name, "--folder", str(tmp_path / "projects")]) == 2
-    shown = " ".join(capsys.readouterr().out.split())
+    shown = " ".join(capsys.readouterr().err.split())
     assert message in shown
     assert "Traceback" not in shown
     assert not (tmp_path / "projects").exists()
@@ -85,7 +86,7 @@ def test_what_is_there_is_left_alone(tmp_path, capsys):
     path = make_project("kept_one", tmp_path)
     (path / "model.py").write_text("mine")
     assert main(["kept_one", "--folder", str(tmp_path)]) == 2
-    assert "kept_one exists" in capsys.readouterr().out
+    assert "kept_one exists" in capsys.readouterr().err
     assert (path / "model.py").read_text() == "mine"
 
 
@@ -99,7 +100,7 @@ def test_a_failure_leaves_no_half_of_a_project(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr("reid_core.engine.new_project.atomic_folder", full_disk)
     assert main(["half_one", "--folder", str(tmp_path)]) == 2
-    assert "No space left" in capsys.readouterr().out
+    assert "No space left" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -89,7 +89,9 @@ def test_several_train_apart_and_each_test_set_has_its_row(own, small_market, sm
     trainer = DefaultTrainer(cfg)
     data = trainer.training_set
     trainer.close()
-    assert data.label_map == [f"Market1501:{pid}" for pid in range(2, 8)] + [f"street:{pid}" for pid in range(3)]
+    assert data.label_map == [f"Market1501:{pid}" for pid in range(2, 8)] + [
+        f"street:nr {pid:04d}" for pid in (2, 3, 4)
+    ]
     assert data.camera_offsets == {"Market1501": 0, "street": 2} and data.num_cameras == 4
     street = ["street" in data.label_map[target] for target in data.targets.tolist()]
     assert sum(street) == 12 and len(street) == 36

@@ -113,3 +113,19 @@ def test_the_written_config_is_a_config_file(market_config, small_run, tmp_path)
     again = ["--config-file", str(written), "OUTPUT_DIR", str(tmp_path / "again")]
     assert main(again) == 0
     _assert_same_end(tmp_path / "run", tmp_path / "again")
+
+
+def test_with_a_cache_of_decoded_images_the_run_is_the_same(market_config, small_run, tmp_path):
+    """Stopped before the cache, resumed with it; and the other way round."""
+    common = {"DATALOADER__NUM_WORKERS": 2, "SOLVER__MAX_EPOCHS": 2}
+    cached = {"DATALOADER__CACHE_DIR": tmp_path / "cache"}
+    _train(market_config, small_run(**common, OUTPUT_DIR=tmp_path / "whole"))
+    for name, first, second in (("into", {}, cached), ("out_of", cached, {})):
+        words = small_run(CHECKPOINT__ITERATION_PERIOD=2, OUTPUT_DIR=tmp_path / name, **common, **first)
+        with pytest.raises(OSError, match="went away"):
+            _train(market_config, words, StopAt(3))
+        _train(market_config, small_run(OUTPUT_DIR=tmp_path / name, **common, **second), resume=True)
+        _assert_same_end(tmp_path / "whole", tmp_path / name)
+    assert len(list((tmp_path / "cache").glob("*.images"))) == 4, (
+        "query, gallery, and training images to train on and to encode"
+    )

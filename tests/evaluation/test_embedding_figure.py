@@ -83,6 +83,22 @@ def test_without_labels_one_colour_and_the_nearest_distance(monkeypatch):
     assert figure.numbers == {"a model": {"nearest": nearest_distance(features)}}
 
 
+def test_places_that_are_given_are_drawn_and_the_legend_stands_below(monkeypatch):
+    features, labels = clusters()
+    places = module.tsne_places(features, seed=3)
+    plain = embedding_figure({"a": (features, labels)}, seed=3)
+    monkeypatch.setattr(module, "_tsne", None)
+    given = {"panels": {"a": (features, labels)}, "places": {"a": places}}
+    assert embedding_figure(**given).png == plain.png
+    names = {label: f"camera {label}" for label in range(4)}
+    figures = [embedding_figure(**given, labels_are="cameras", legend=legend).png for legend in (None, names)]
+    sizes = [Image.open(io.BytesIO(png)).size for png in (plain.png, *figures)]
+    assert sizes[0] == sizes[1] and sizes[2][0] == sizes[0][0] and sizes[2][1] > sizes[0][1]
+    assert figures[0] != plain.png  # other words
+    with pytest.raises(ValueError, match="100 cameras cannot be told apart"):
+        embedding_figure({"a": (torch.randn(100, 8), list(range(100)))}, labels_are="cameras")
+
+
 @pytest.mark.parametrize("count", [4, 5])
 def test_few_points_can_be_drawn(count):
     figure = embedding_figure({"few": (torch.randn(count, 8), None)})

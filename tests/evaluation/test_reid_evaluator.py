@@ -82,6 +82,11 @@ def test_ranks_count_from_one():
         ReIDEvaluator("Tiny", [], [], cmc_ranks=[0, 5])
 
 
+def test_an_unknown_metric_is_refused_before_anything_is_encoded():
+    with pytest.raises(ValueError, match=r"TEST.METRIC must be one of euclidean, cosine, got 'cosin'"):
+        ReIDEvaluator("Tiny", [], [], metric="cosin")
+
+
 def test_uncounted_queries_are_logged(caplog):
     arrays = random_set(1)
     arrays[2][:2] = 99

@@ -90,6 +90,13 @@ def test_holds_the_numbers(ranked_set, tmp_path):
         assert f"AP {100 * value:.1f} %" in texts
 
 
+def test_variants_have_rows_of_their_own(ranked_set, tmp_path):
+    rows = {"trained": {"mAP": 77.77, "reranked/mAP": 83.21}}
+    texts = Page(write(ranked_set, tmp_path, rows=rows)).texts
+    assert "trained, reranked" in texts and "83.2" in texts
+    assert "reranked/mAP" not in texts
+
+
 def test_is_accessible(ranked_set, tmp_path):
     page = Page(write(ranked_set, tmp_path))
     assert dict(page.all("html")[0]) == {"lang": "en"}
@@ -148,3 +155,16 @@ def test_a_picture_that_is_gone_is_named_and_no_report_written(ranked_set, tmp_p
     with pytest.raises(FileNotFoundError, match=r"gone\.jpg"):
         write(ranked_set, tmp_path, query_records=[gone, *ranked_set.query[1:]])
     assert not (tmp_path / "out" / "report.html").exists()
+
+
+def test_curves_of_pseudo_labels_where_there_are_some(ranked_set, tmp_path):
+    rows = [
+        {"stage": "train", "iteration": 10 * epoch, "epoch": epoch, "clusters": 90.0, "outliers": 5.0, "NMI": 50.0}
+        for epoch in (1, 2)
+    ]
+    page = Page(write(ranked_set, tmp_path, history=[*HISTORY, *rows]))
+    labels = [image["aria-label"] for image in page.all("svg")]
+    assert len(labels) == len(set(labels)) == 7
+    assert {"Pseudo labels against the identities", "Clusters, and images in none (outliers)"} <= set(page.texts)
+    unknown = [{name: value for name, value in row.items() if name != "NMI"} for row in rows]
+    assert len(Page(write(ranked_set, tmp_path, history=[*HISTORY, *unknown])).all("svg")) == 6

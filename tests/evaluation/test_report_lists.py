@@ -26,7 +26,8 @@ def test_best_and_worst_are_of_different_identities():
 
 def test_no_query_is_in_both():
     results = with_precision([0.5, 0.25, np.nan])
-    assert best_and_worst(results, [0, 1, 2], 5) == ([0, 1], [])
+    assert best_and_worst(results, [0, 1, 2], 5) == ([0], [1])
+    assert best_and_worst(results, [0, 0, 2], 5) == ([0], [])
 
 
 @pytest.fixture
@@ -52,10 +53,10 @@ def test_only_ranked_images_count_for_the_length(shown):
     places = re.findall(r'<figure class="(\w+)">.*?<figcaption>(.*?)<br>', html)
     assert places == [
         ("query", "query"),
-        ("ignored", "<b>&ndash;</b> own camera"),
+        ("ignored", "<b>&ndash;</b> own cam"),
         ("match", "<b>1</b> ✓ match"),
         ("wrong", "<b>2</b> ✗ other"),
-        ("ignored", "<b>&ndash;</b> own camera"),
+        ("ignored", "<b>&ndash;</b> own cam"),
         ("match", "<b>3</b> ✓ match"),
     ]
     assert "AP 67.5 %" in html

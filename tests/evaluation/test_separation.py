@@ -40,3 +40,11 @@ def test_the_seed_and_the_count_decide():
 def test_a_set_without_pairs_gives_empty_samples():
     same, different = sample_distances(np.eye(2), np.eye(2), [0, 1], [2, 3], [0, 0], [1, 1])
     assert (len(same), len(different)) == (0, 10_000)
+
+
+def test_without_the_camera_rule_pairs_of_one_camera_count():
+    query, gallery = np.zeros((1, 2)), np.array([[3.0, 4.0], [6.0, 8.0]])
+    labels = [1], [1, 1], [0], [0, 1]
+    for camera_rule, expected in ((True, [10.0]), (False, [5.0, 10.0])):
+        same, _ = sample_distances(query, gallery, *map(np.array, labels), camera_rule=camera_rule)
+        assert sorted(same) == expected

@@ -18,6 +18,7 @@ class Hook:
     """
 
     trainer: Trainer
+    makes_labels: bool = False  # whether it gives training images labels; some hook must, where a run is told none
     closes: int = 0  # 1: called after all hooks of 0 (what logs, evaluates, saves); 2: after those (what ends the run)
 
     @property
