@@ -8,7 +8,7 @@ CONFIG ?= projects/PCL_CLIP/configs/rendered.yml
 DEMO ?=
 TESTS ?= tests
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test lint docs bench clean
 
 setup: $(READY)
 
@@ -25,6 +25,14 @@ test: $(READY)
 
 lint: $(READY)
 	$(BIN)/ruff check .
+
+docs: $(VENV)/.ready-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo build/site/index.html
+
+$(VENV)/.ready-docs: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[docs]"
+	touch $@
 
 bench: $(READY)
 	for script in benchmarks/[a-z]*.py; do \

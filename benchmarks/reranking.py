@@ -33,7 +33,8 @@ def sparsely(features: np.ndarray, queries: int, k1: int, k2: int) -> np.ndarray
 def to_lists(features: np.ndarray, queries: int, k1: int, k2: int) -> np.ndarray:
     """As `sparsely`, but each query's nearest images only: the matrix is never held."""
     blocks = rerank_blocks(features[:queries], features[queries:], k1, k2)
-    return np.concatenate([np.argpartition(block, TOP, axis=1)[:, :TOP] for _, block in blocks])
+    # Copies: a view would keep the whole block alive.
+    return np.concatenate([np.argpartition(block, TOP, axis=1)[:, :TOP].copy() for _, block in blocks])
 
 
 def largest_difference(dense: np.ndarray, sparse: np.ndarray) -> float:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from reid_core.utils.logging import get_logger
 from tests.paths import ROOT
 
 torch.set_num_threads(1)  # two test processes share two cores
@@ -107,6 +108,15 @@ def small_run(small_market, small_clip, tmp_path):
 def market_config() -> str:
     """The prototype method's config for Market-1501."""
     return str(ROOT / "projects" / "PCL_CLIP" / "configs" / "market.yml")
+
+
+@pytest.fixture
+def logger_as_it_was():
+    """The commands set the log up for a terminal, which other tests' records would not reach pytest through."""
+    logger = get_logger()
+    before = logger.level, logger.propagate, list(logger.handlers)
+    yield
+    logger.level, logger.propagate, logger.handlers[:] = before
 
 
 @pytest.fixture(scope="session")

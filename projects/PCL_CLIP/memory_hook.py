@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from torch import Tensor
 
-from reid_core.config import CfgNode
+from reid_core.config import CfgNode, ConfigError
 from reid_core.data.loader import build_test_loader
 from reid_core.data.training_set import TrainingSet
 from reid_core.engine.encoding import encode
@@ -22,6 +22,14 @@ class PrototypeMemoryHook(Hook):
 
     def __init__(self, batches: Iterable[Batch], targets: Tensor):
         self.batches, self.targets = batches, targets
+
+    def before_train(self) -> None:
+        model = self.trainer.model
+        if not hasattr(model, "memory"):
+            raise ConfigError(
+                f"PrototypeMemoryHook fills a memory of identities, which {type(model).__name__} has not: set "
+                "MODEL.META_ARCHITECTURE PrototypeContrastiveCLIP, or take the hook from HOOKS."
+            )
 
     def before_epoch(self) -> None:
         began = time.perf_counter()

@@ -47,6 +47,8 @@ class PseudoLabelHook(Hook):
     only. center: take away each camera's mean feature before clustering (not for the memories).
     """
 
+    makes_labels = True
+
     def __init__(
         self,
         batches: Iterable[Batch],
@@ -167,7 +169,9 @@ class PseudoLabelHook(Hook):
         self.clusters, self.skipped, self.skipped_in_a_row = None, self.skipped + 1, self.skipped_in_a_row + 1
         is_noise = 2 * int((clusters < 0).sum()) > len(clusters)
         now = f"PCL.CLUSTERING.EPS (now {self.eps})"
-        advice = f"raise {now} or lower MIN_SAMPLES ({self.min_samples})" if is_noise else f"lower {now}"
+        advice = (
+            f"raise {now} or lower MIN_SAMPLES ({self.min_samples})" if is_noise else f"lower {now} or K1 ({self.k1})"
+        )
         text = (
             f"Epoch {self.trainer.epoch + 1} has no usable clusters ({_counts(clusters)}): {reason} "
             f"To find others, {advice}."

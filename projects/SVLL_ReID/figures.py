@@ -3,12 +3,13 @@
 
   python projects/SVLL_ReID/figures.py text-tsne --checkpoint output/a/best.pt --checkpoint output/b/best.pt
 
-Several checkpoints are drawn side by side. Config: the config.yaml beside each checkpoint.
+Several checkpoints are drawn side by side. Config: the config.yaml beside each checkpoint. The functions take the
+config of each model by the name of its panel; MODEL.WEIGHTS is the checkpoint.
 """
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,16 @@ from reid_core.config import CfgNode, ConfigError
 from reid_core.data.images import read_image
 from reid_core.data.transforms import Resize
 from reid_core.engine.encoding import encode
+from reid_core.engine.evaluate_only import model_with_test_sets
 from reid_core.engine.launch import USER_ERRORS
-from reid_core.engine.test_sets import TestSets, build_datasets
+from reid_core.engine.saliency import POOL, ROLLOUT, saliency_maps
+from reid_core.engine.test_sets import build_datasets
+from reid_core.engine.visualization import config_for_report
 from reid_core.evaluation.attention_figure import attention_figure
 from reid_core.evaluation.embedding_figure import EmbeddingFigure, embedding_figure
 from reid_core.modeling.checkpoint import CheckpointError, read_checkpoint
-from reid_core.modeling.meta_arch import MetaArchitecture
 from reid_core.modeling.trained import build_trained
-from reid_core.projects import load_config
-from reid_core.structures import Batch, ReIDImage
+from reid_core.structures import ReIDImage
 from reid_core.utils.device import resolve_device
 from reid_core.utils.file_io import write_atomically
 from reid_core.utils.logging import get_logger, setup_logger
@@ -37,104 +39,66 @@ from reid_core.utils.seed import seed_everything
 _TEXT_FEATURES, _PROMPTS = "text_features", "text.prompts.table"
 
 
-class TrainedModel:
-    """A checkpoint with its config. `content`: as `read_checkpoint` gives it.
-
-    Raises CheckpointError for what is no checkpoint, ConfigError where no config lies beside it and none is given.
-    """
-
-    def __init__(self, path: str | Path, config_file: str | Path | None = None, overrides: Sequence[str] = ()):
-        self.path = Path(path).expanduser()
-        self.content = read_checkpoint(self.path)
-        config_file = config_file or self.path.parent / "config.yaml"
-        if not Path(config_file).is_file():
-            raise ConfigError(f"There is no {config_file} for {self.path}; name the config with --config-file.")
-        self.cfg = load_config(config_file, list(overrides))
-
-    def build(self, num_identities: int = 0) -> MetaArchitecture:
-        """The model with the checkpoint's weights, in evaluation mode; 0 identities: the image side alone."""
-        seed_everything(self.cfg.SEED)
-        device = resolve_device(self.cfg.DEVICE)
-        return build_trained(self.cfg, self.content, self.path, device, num_identities).eval()
-
-    def batches(self, model: MetaArchitecture, dataset: object, records: Sequence[ReIDImage]) -> Iterator[Batch]:
-        """Test batches of records of a dataset, with side information where evaluation would pass it."""
-        offsets = self.content["data"].get("camera_offsets", {})
-        sets = TestSets(self.cfg, {dataset.name: dataset}, offsets, self.cfg.TEST.SIDE_INFORMATION)
-        sets.check_side_information(model)
-        return sets.batches(dataset.name, records)
-
-
-def text_tsne(models: Mapping[str, TrainedModel], identities: int | None = None, seed: int = 0) -> EmbeddingFigure:
+def text_tsne(models: Mapping[str, CfgNode], identities: int | None = None, seed: int = 0) -> EmbeddingFigure:
     """Figure 1: one point for the text feature of each training identity, or of `identities` drawn by the seed."""
     if identities is not None and identities < 2:
         raise ConfigError(f"--identities {identities}: a t-SNE needs at least 2 points.")
     panels = {}
-    for name, model in models.items():
-        features = text_features(model)
+    for name, cfg in models.items():
+        features = text_features(cfg)
         if identities is not None:
             features = features[torch.from_numpy(np.sort(_draw(np.arange(len(features)), identities, seed)))]
         panels[name] = (features, None)
     return embedding_figure(panels, "text features", seed)
 
 
-def image_tsne(
-    models: Mapping[str, TrainedModel], identities: int = 20, images: int = 10, seed: int = 0
-) -> EmbeddingFigure:
+def image_tsne(models: Mapping[str, CfgNode], identities: int = 20, images: int = 10, seed: int = 0) -> EmbeddingFigure:
     """Figure 2: test features of the same test images for every model, coloured by identity."""
-    dataset, records = choose_images(next(iter(models.values())).cfg, identities, images, seed)
+    dataset, records = choose_images(next(iter(models.values())), identities, images, seed)
     labels = torch.tensor([record.pid for record in records])
     panels = {}
-    for name, trained in models.items():
-        model = trained.build()
-        panels[name] = (encode(model, trained.batches(model, dataset, records)), labels)
+    for name, cfg in models.items():
+        model, sets = model_with_test_sets(cfg, {dataset.name: dataset}, cfg.MODEL.WEIGHTS)
+        panels[name] = (encode(model, sets.batches(dataset.name, records)), labels)
     return embedding_figure(panels, "image features", seed)
 
 
-def attention(models: Mapping[str, TrainedModel], identities: int = 6, images: int = 1, seed: int = 0) -> bytes:
-    """Figure 4: test images and the attention rollout of every model over them. Returns a PNG.
+def attention(models: Mapping[str, CfgNode], identities: int = 6, images: int = 1, seed: int = 0) -> bytes:
+    """Figure 4: test images and the attention of every model over them, of a ViT its rollout. Returns a PNG.
 
-    Raises ConfigError for a model whose backbone cannot tell its attention.
+    Raises ValueError for a model whose backbone cannot tell its attention.
     """
-    cfg = next(iter(models.values())).cfg
-    dataset, records = choose_images(cfg, identities, images, seed)
+    first = next(iter(models.values()))
+    dataset, records = choose_images(first, identities, images, seed)
     columns = {}
-    for name, trained in models.items():
-        model = trained.build()
-        backbone = getattr(model, "backbone", None)
-        if not hasattr(backbone, "forward_attention"):
-            raise ConfigError(
-                f"{trained.path}: the backbone {type(backbone).__name__} of {type(model).__name__} has no attention to "
-                "show; that of CLIPImageBackbone can be shown."
-            )
-
-        def rollout(batch: Batch, model: MetaArchitecture = model) -> Tensor:
-            pixels, side = model.images(batch), (batch.get("camids"), batch.get("viewids"))
-            return model.backbone.forward_attention(pixels, *side).rollout.flatten(1)
-
-        maps = encode(model, trained.batches(model, dataset, records), rollout)
-        columns[name] = maps.unflatten(1, model.backbone.visual.grid)
-    resize = Resize(cfg.INPUT.SIZE_TEST, cfg.INPUT.INTERPOLATION_TEST)
+    for name, cfg in models.items():
+        model, sets = model_with_test_sets(cfg, {dataset.name: dataset}, cfg.MODEL.WEIGHTS)
+        maps = saliency_maps(model, sets.batches(dataset.name, records))
+        columns[name] = maps[ROLLOUT] if ROLLOUT in maps else maps[POOL]
+    resize = Resize(first.INPUT.SIZE_TEST, first.INPUT.INTERPOLATION_TEST)
     pixels = torch.stack([resize(read_image(record.path)) for record in records])
     cameras = [f", camera {record.camid + 1}" if dataset.names_cameras else "" for record in records]
     names = [f"identity {record.pid}{camera}" for record, camera in zip(records, cameras, strict=True)]
     return attention_figure(pixels, columns, names, "attention rollout")
 
 
-def text_features(trained: TrainedModel) -> Tensor:
+def text_features(cfg: CfgNode) -> Tensor:
     """Text features [C, D] of the training identities: those that the prompts of a checkpoint of stage 1 have so far,
     or those that one of stage 2 holds. Raises CheckpointError for one that has neither."""
-    weights = trained.content["model"]
-    if _PROMPTS not in weights:
-        fixed = weights.get(_TEXT_FEATURES)
-        if fixed is not None and fixed.any():
-            return fixed
-        trained_as = trained.content.get("architecture", "another method")
+    path = cfg.MODEL.WEIGHTS
+    content = read_checkpoint(path)
+    weights = content["model"]
+    if _PROMPTS in weights:
+        model = build_trained(cfg, content, path, resolve_device(cfg.DEVICE), num_identities=len(weights[_PROMPTS]))
+        return model.eval().text.all_features().cpu()
+    fixed = weights.get(_TEXT_FEATURES)
+    if fixed is None or not fixed.any():
         raise CheckpointError(
-            f"{trained.path} ({trained_as}) holds no text features: neither '{_TEXT_FEATURES}' nor the prompts "
-            f"'{_PROMPTS}'. text-tsne needs the checkpoint of a method that learns prompts, of either stage."
+            f"{path} ({content.get('architecture', 'another method')}) holds no text features: neither "
+            f"'{_TEXT_FEATURES}' nor the prompts '{_PROMPTS}'. text-tsne needs the checkpoint of a method that learns "
+            "prompts, of either stage."
         )
-    return trained.build(num_identities=len(weights[_PROMPTS])).text.all_features().cpu()
+    return fixed
 
 
 def choose_images(cfg: CfgNode, identities: int, images: int, seed: int) -> tuple[Any, list[ReIDImage]]:
@@ -211,9 +175,10 @@ def draw(arguments: argparse.Namespace) -> Path:
     if output.suffix != ".png":
         raise ConfigError(f"--output {output}: the picture is a PNG, give it the ending .png.")
     models = {
-        name: TrainedModel(path, arguments.config_file, arguments.overrides)
+        name: config_for_report(arguments.config_file, [*arguments.overrides, "MODEL.WEIGHTS", str(path)])
         for name, path in zip(panel_names(paths), paths, strict=True)
     }
+    seed_everything(arguments.seed)
     if command == "text-tsne":
         drawn = text_tsne(models, arguments.identities, arguments.seed)
     else:

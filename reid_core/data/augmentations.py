@@ -15,6 +15,7 @@ import reid_core.utils.torchvision_import  # noqa: F401 - must come before torch
 # isort: split
 from torchvision.transforms import v2
 
+from reid_core.data.transforms import checked_probability
 from reid_core.registry import TRANSFORM_REGISTRY
 
 
@@ -23,9 +24,7 @@ class RandomAugmentation:
 
     def __init__(self, transform: Callable[[Tensor], Tensor], probability: float, key: str):
         """transform: uint8 [3, H, W] -> uint8 [3, H, W]. key: the config key of the probability, for the error."""
-        if not 0 <= probability <= 1:
-            raise ValueError(f"{key} must be in [0, 1], got {probability}.")
-        self.transform, self.probability = transform, probability
+        self.transform, self.probability = transform, checked_probability(probability, key)
 
     def __call__(self, image: Tensor) -> Tensor:
         """uint8 [3, H, W] -> uint8 [3, H, W]. Raises ValueError for an image that is already normalised (float)."""

@@ -65,8 +65,11 @@ def count_skipped(dataset: ReIDDataset) -> str:
 
 
 def list_skipped(dataset: ReIDDataset) -> None:
-    """Log what was left out of the dataset, each image with its reason, as one warning; nothing if it is whole."""
-    if counts := count_skipped(dataset):
+    """Log what was left out of the dataset, each image with its reason, as one warning; nothing if it is whole.
+
+    All processes know the same, the main one says it.
+    """
+    if (counts := count_skipped(dataset)) and comm.is_main():
         reasons = [f"  {split}: {text}" for split, texts in skipped_images(dataset).items() for text in texts]
         get_logger().warning("%s: %s:\n%s", dataset.name, counts, "\n".join(reasons))
 

@@ -145,7 +145,7 @@ class RandomHorizontalFlip:
     """Mirrors left and right with a probability."""
 
     def __init__(self, probability: float = 0.5):
-        self.probability = _checked_probability(probability, "INPUT.FLIP_PROBABILITY")
+        self.probability = checked_probability(probability, "INPUT.FLIP_PROBABILITY")
 
     def __call__(self, image: Tensor) -> Tensor:
         return image.flip(-1) if torch.rand(()).item() < self.probability else image
@@ -218,7 +218,7 @@ class RandomErasing:
             raise ValueError(f"INPUT.ERASING_ASPECT must be [smallest, largest], positive, got {list(aspect)}.")
         if fill not in ("mean", "noise"):
             raise ValueError(f"INPUT.ERASING_FILL must be 'mean' or 'noise', got '{fill}'.")
-        self.probability = _checked_probability(probability, "INPUT.ERASING_PROBABILITY")
+        self.probability = checked_probability(probability, "INPUT.ERASING_PROBABILITY")
         self.area, self.log_aspect, self.fill = tuple(area), tuple(map(math.log, aspect)), fill
         self.mean, self.std = (torch.tensor(list(values)).view(-1, 1, 1) for values in (mean, std))
         self._mean_pixel = (self.mean * 255).round().to(torch.uint8)
@@ -261,7 +261,8 @@ class RandomErasing:
         }
 
 
-def _checked_probability(value: float, key: str) -> float:
+def checked_probability(value: float, key: str) -> float:
+    """The value; ValueError naming the config's key if it is no probability."""
     if not 0 <= value <= 1:
         raise ValueError(f"{key} must be in [0, 1], got {value}.")
     return value

@@ -36,6 +36,11 @@ class WorkerPool:
     def __init__(
         self, files: ImageFiles, num_workers: int, prefetch_factor: int, pin_memory: bool, persistent_workers: bool
     ):
+        """Raises ValueError for a negative number of workers, and for workers that prepare nothing ahead."""
+        if num_workers < 0:
+            raise ValueError(f"DATALOADER.NUM_WORKERS must not be negative, got {num_workers}.")
+        if num_workers and prefetch_factor < 1:
+            raise ValueError(f"DATALOADER.PREFETCH_FACTOR must be positive, got {prefetch_factor}.")
         self._queue = _TaskQueue()
         self._loader: DataLoader | None = None
         self._iterator: Iterator[Loaded | Failure] | None = None

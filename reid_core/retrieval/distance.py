@@ -211,8 +211,10 @@ class AddedDistances(SquaredDistances):
         self._largest = 0.0
         for top in range(0, count, _ROWS):
             rows = self._added[top : top + _ROWS]
-            if not bool(rows.isfinite().all()) or not torch.equal(rows, self._added[:, top : top + _ROWS].T):
-                raise ValueError(f"added_distances must be finite and symmetric; look at rows {top} to {top + _ROWS}.")
+            if not bool(rows.float().isfinite().all()) or not torch.equal(rows, self._added[:, top : top + _ROWS].T):
+                raise ValueError(
+                    f"added_distances must be finite (as float32) and symmetric; look at rows {top} to {top + _ROWS}."
+                )
             self._largest = max(self._largest, float(rows.abs().max()))
 
     def exact(self, query_index: Tensor, gallery_index: Tensor) -> Tensor:

@@ -30,13 +30,12 @@ class FaissBackend:
     """One faiss index of squared Euclidean distances. Arguments as those of `GalleryIndex`."""
 
     def __init__(self, width: int, factory: str, *, nprobe: int, ef_search: int, device: str | None):
-        if nprobe < 1 or ef_search < 1:
-            raise ValueError(f"nprobe and ef_search must be at least 1, got {nprobe} and {ef_search}.")
+        self.set_effort(nprobe, ef_search)
         if device not in (None, "cpu", "cuda"):
             raise ValueError(f"device must be 'cpu', 'cuda' or None, got {device!r}.")
         if device == "cuda" and not faiss.get_num_gpus():
             raise ValueError("device 'cuda' was asked for, but faiss sees no GPU; use device='cpu'.")
-        self.factory, self.nprobe, self.ef_search = factory, nprobe, ef_search
+        self.factory = factory
         try:
             index = faiss.index_factory(width, factory, faiss.METRIC_L2)
         except RuntimeError as error:
@@ -58,6 +57,12 @@ class FaissBackend:
                 "or not."
             )
         self._index, self._inner, self.kind, self._on_gpu = index, inner, kinds[0], None
+
+    def set_effort(self, nprobe: int, ef_search: int) -> None:
+        """Of the searches from now on; see `GalleryIndex`."""
+        if nprobe < 1 or ef_search < 1:
+            raise ValueError(f"nprobe and ef_search must be at least 1, got {nprobe} and {ef_search}.")
+        self.nprobe, self.ef_search = nprobe, ef_search
 
     @property
     def is_trained(self) -> bool:
@@ -200,9 +205,7 @@ class FaissBackend:
             parameters = faiss.SearchParameters(**options) if options else None
         return index.search(features, k, params=parameters)
 
-    def _search_longer(
-        self, features: np.ndarray, k: int, allowed: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _search_longer(self, features: np.ndarray, k: int, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Where faiss has no filter (PQ, and on the GPU): longer lists, of which the allowed rows are kept."""
         share = 1.0 if allowed is None else allowed.sum() / len(allowed)
         length = min(k if allowed is None else int(1.5 * k / share) + 8, self.stored)

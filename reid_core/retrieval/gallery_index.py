@@ -26,7 +26,8 @@ class GalleryIndex(SearchableGallery):
     width: of the features. factory: faiss's description of the index: "Flat" (exact), or an approximate one of the
     kinds IVF, PQ, SQ and HNSW, with a transform before it or not ("IVF1024,Flat", "OPQ64,IVF1024,PQ64", "SQ8",
     "HNSW32", "PCA128,Flat"). metric: "cosine" (features are scaled to unit length; distances 1 - cosine) or
-    "euclidean". nprobe: lists that an IVF search visits; ef_search: length of the HNSW search's queue.
+    "euclidean". nprobe: lists that an IVF search visits; ef_search: length of the HNSW search's queue; more of either
+    find more of the nearest and take longer. Both can be set at any time, on a loaded index too; `save` keeps them.
     device: "cpu", "cuda", or None: a GPU where faiss has one. threads: of faiss; None: as many as torch has.
 
     Results of "Flat" are exact: distances of float32 rows computed in float64, equal ones by id, whatever the device
@@ -64,6 +65,24 @@ class GalleryIndex(SearchableGallery):
     @property
     def ids(self) -> np.ndarray:
         return self._columns["id"][self._order]
+
+    @property
+    def nprobe(self) -> int:
+        """Lists that an IVF search visits. Setting it below 1 raises ValueError."""
+        return self._backend.nprobe
+
+    @nprobe.setter
+    def nprobe(self, lists: int) -> None:
+        self._backend.set_effort(lists, self.ef_search)
+
+    @property
+    def ef_search(self) -> int:
+        """Length of the HNSW search's queue. Setting it below 1 raises ValueError."""
+        return self._backend.ef_search
+
+    @ef_search.setter
+    def ef_search(self, length: int) -> None:
+        self._backend.set_effort(self.nprobe, length)
 
     @property
     def is_trained(self) -> bool:
@@ -126,8 +145,8 @@ class GalleryIndex(SearchableGallery):
         An interrupted save leaves the previous version. Raises GalleryIndexError if the disk refuses.
         """
         settings = {
-            "width": self.width, "factory": self.factory, "metric": self.metric, "nprobe": self._backend.nprobe,
-            "ef_search": self._backend.ef_search, "labels": len(self._columns), "images": len(self),
+            "width": self.width, "factory": self.factory, "metric": self.metric, "nprobe": self.nprobe,
+            "ef_search": self.ef_search, "labels": len(self._columns), "images": len(self),
         }  # fmt: skip
         columns = io.BytesIO()
         np.lib.format.write_array(columns, self._columns, allow_pickle=False)

@@ -15,6 +15,7 @@ from torch import Tensor
 from reid_core.retrieval.distance import NO_ERROR, SquaredDistances, prepare_features
 
 _BYTES_PER_PAIR = 16  # of a block: its distance, that of the transposed copy, and the room of the partial sort
+_BYTES_PER_VALUE = 8  # of the features that a few rows are multiplied by: a shifted copy
 _SPARE = 8  # candidates beyond the k: room for neighbours that the product's rounding puts in another order
 _ROWS = 4096  # rows whose lists are settled at a time
 
@@ -117,7 +118,7 @@ def search(
         unsettled = rows[settled[2]]
         height = max(1, block_bytes // (8 * _BYTES_PER_PAIR * images))
         for some in unsettled.split(height) if len(unsettled) else ():
-            found = _search_rows(source, some, k, itself_first)
+            found = _search_rows(source, some, k, itself_first, block_bytes)
             distances[some], indices[some] = (found[0] / source.unit).float(), found[1]
     return Neighbours(indices, distances.clamp_(min=0), (candidates.farthest / source.unit).clamp_(min=0))
 
@@ -211,10 +212,16 @@ def _settle(
     return *_in_order(distances, indices, k), unsettled
 
 
-def _search_rows(source: SquaredDistances, rows: Tensor, k: int, itself_first: bool) -> tuple[Tensor, Tensor]:
+def _search_rows(
+    source: SquaredDistances, rows: Tensor, k: int, itself_first: bool, block_bytes: int
+) -> tuple[Tensor, Tensor]:
     """The k nearest images of a few queries by exact distances of all that could be among them."""
     everything = slice(0, len(source.gallery))
-    block, error = source.block(rows, everything), source.error(rows, everything)
+    block, error = source.query.new_empty(len(rows), everything.stop), source.error(rows, everything)
+    width = max(1, block_bytes // (_BYTES_PER_VALUE * source.gallery.shape[1]))
+    for left in range(0, everything.stop, width):
+        columns = slice(left, min(left + width, everything.stop))
+        block[:, columns] = source.block(rows, columns)
     limit = (block + error).kthvalue(k, dim=1).values
     possible = block - 1.001 * error <= (limit * (1 + 2.0**-22))[:, None]
     if itself_first:

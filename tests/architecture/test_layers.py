@@ -21,9 +21,10 @@ LEVEL = {
     "engine": 4,
     "inference": 4,
     "projects": 4,
+    "commands": 5,
 }
-MAY_KNOW = {("config", "utils"), ("engine", "projects")}
-"""Pairs of one level: the config writes its files through utils; the training command loads projects."""
+MAY_KNOW = {("config", "utils"), ("engine", "projects"), ("inference", "projects")}
+"""Pairs of one level: the config writes its files through utils; training and loading a model import projects."""
 
 
 def imported_modules(path: Path) -> list[str]:

@@ -52,7 +52,7 @@ def test_the_cache_holds_what_is_decoded(paths, tmp_path, resize, num_threads, s
 def test_it_is_built_once_and_costs_what_the_log_says(paths, tmp_path, log, monkeypatch):
     log.set_level(logging.INFO, logger="reid")
     images, folder = DecodedImages(paths, RESIZES[1]), tmp_path / "cache"
-    monkeypatch.setattr("reid_core.data.image_cache._BLOCK", 5)
+    monkeypatch.setattr("reid_core.data.threads._BLOCK", 5)
     path = ImageCache(images, folder).path
     assert path.stat().st_size == 12 * (3 * 32 * 16 + 8) and files(folder) == [path.name]
     assert f"Cache of 12 decoded images: 0 MB in {folder}, where" in log.messages[0]

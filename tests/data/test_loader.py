@@ -350,6 +350,8 @@ def test_workers_use_one_thread(training_set):
         ({"world_size": 3}, "8 cannot be shared equally by 3 processes"),
         ({"world_size": 2, "rank": 2}, r"rank must be in \[0, 2\)"),
         ({"iterations_per_epoch": -1}, "ITERATIONS_PER_EPOCH"),
+        ({"num_workers": -1}, "DATALOADER.NUM_WORKERS must not be negative, got -1"),
+        ({"num_workers": 1, "prefetch_factor": 0}, "DATALOADER.PREFETCH_FACTOR must be positive, got 0"),
     ],
 )
 def test_train_loader_refuses(training_set, options, message):

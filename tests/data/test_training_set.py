@@ -1,11 +1,12 @@
 import io
+import os
 import shutil
 
 import pytest
 import torch
 
 from reid_core.data import TrainingSet
-from reid_core.data.datasets import DukeMTMC, Market1501
+from reid_core.data.datasets import DukeMTMC, Manifest, Market1501
 from tests.data.conftest import touch, write_market
 
 SPLITS = ("bounding_box_train", "query", "bounding_box_test")
@@ -160,3 +161,17 @@ def test_images_that_nobody_labelled_are_trained_on_without_labels(two):
     assert training_set.known_labels.tolist() == [-1, -1, -1]
     with pytest.raises(ValueError, match="set DATASETS.USE_LABELS False"):
         TrainingSet(two[:1])
+
+
+def test_labels_of_own_data_carry_the_names_so_that_another_identity_renames_none(tmp_path):
+    touch(tmp_path, ["a.jpg", "b.jpg", "c.jpg", "d.jpg"])
+    rows = ["path,pid", "a.jpg,bert", "b.jpg,dora", "c.jpg,", os.fsdecode(b"d.jpg,caf\xe9")]
+    (tmp_path / "crops.csv").write_text("\n".join(rows), errors="surrogateescape")
+    before = TrainingSet([Manifest(str(tmp_path), "crops.csv")])
+    assert before.label_map == ["crops:bert", r"crops:caf\udce9", "crops:dora"]
+    assert before.targets.tolist() == [0, 2, -1, 1]
+    state = before.state()
+    (tmp_path / "crops.csv").write_text("\n".join([*rows[:3], "c.jpg,anna", rows[4]]), errors="surrogateescape")
+    after = TrainingSet([Manifest(str(tmp_path), "crops.csv")])
+    assert after.label_map == ["crops:anna", *before.label_map] and after.targets.tolist() == [1, 3, 0, 2]
+    assert after.describe_changes(state) == ["1 identity new: crops:anna"]

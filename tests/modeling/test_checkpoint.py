@@ -49,9 +49,7 @@ def test_what_is_saved_is_read(saved):
     assert report.notes == []
 
 
-@pytest.mark.parametrize(
-    ("identities", "label_map"), [(0, None), (5, None), (5, list("abcde")), (3, ["a", "b", "x"])]
-)
+@pytest.mark.parametrize(("identities", "label_map"), [(0, None), (5, None), (5, list("abcde")), (3, ["a", "b", "x"])])
 def test_other_identities_leave_the_classifier_out(saved, identities, label_map):
     """Also when their number is the same by chance: label 2 would mean somebody else."""
     model, path = saved
@@ -99,6 +97,15 @@ def test_a_truncated_file_is_named(saved, size):
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(CheckpointError, match=rf"{path.name} .*bytes"):
         read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "text", [b"root:x:0:0:root:/root:/bin/bash\n", b"MODEL:\n  WEIGHTS: ''\n", b"\x89PNG\r\n\x1a\n"]
+)
+def test_a_file_of_another_kind_is_named(tmp_path, text):
+    (tmp_path / "other.pt").write_bytes(text)
+    with pytest.raises(CheckpointError, match=r"other.pt .*"):
+        read_checkpoint(tmp_path / "other.pt")
 
 
 @pytest.mark.usefixtures("saved")

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from reid_core.data import IdentitySampler, TrainingSet
+from reid_core.data import IdentityCameraSampler, IdentitySampler, TrainingSet
 from reid_core.data.datasets import MSMT17, MSMT17V2, DukeMTMC, Market1501, OccludedDuke, VehicleID, VeRi776
 from tests.data.conftest import touch
 from tests.parity import helpers
@@ -112,9 +112,7 @@ def test_vehicleid(project, vehicleid_root):
     golden, prefix = helpers.load(FILE), f"{project}_vehicleid"
     dataset = VehicleID(str(vehicleid_root), split_seed=int(golden[f"{prefix}_pythonrandom_seed"]))
     labels = TrainingSet([dataset]).targets.numpy()
-    for split, numbers in (
-        ("train", labels), ("query", dataset.query.pids), ("gallery", dataset.gallery.pids)
-    ):
+    for split, numbers in (("train", labels), ("query", dataset.query.pids), ("gallery", dataset.gallery.pids)):
         table, expected = getattr(dataset, split), golden[f"{prefix}_{split}_first10_pid_cam_view"]
         assert len(table) == golden[f"{prefix}_{split}_count"]
         shown = range(len(expected))
@@ -146,28 +144,45 @@ def assert_sampled_as_published(indices, labels, batch_size, num_instances):
     return dealt, drawn
 
 
+def pk_samplers(targets, camids, batch_size, num_instances, seed):
+    return (
+        IdentitySampler(targets, batch_size, num_instances, seed),
+        IdentityCameraSampler(targets, camids, batch_size, num_instances, seed),
+    )
+
+
 @pytest.mark.parametrize(("project", "batch", "instances"), helpers.cases(FILE, r"ris_(\w+)_b(\d+)_k(\d+)_indices"))
-def test_identity_sampler(project, batch, instances):
+def test_identity_samplers(project, batch, instances):
     golden, batch_size, num_instances = helpers.load(FILE), int(batch), int(instances)
     prefix, labels = f"ris_{project}_b{batch}_k{instances}", golden["ris_pids"]
-    assert_sampled_as_published(golden[f"{prefix}_indices"], labels, batch_size, num_instances)  # theirs: the check
-    sampler = IdentitySampler(labels, batch_size, num_instances, seed=int(golden["base"]))
-    assert sampler.max_batches == int(golden[f"{prefix}_len_method"]) // batch_size
-    for epoch in range(20):
-        flat = np.concatenate(list(sampler.batches(epoch, 0)))
-        dealt, drawn = assert_sampled_as_published(flat, labels, batch_size, num_instances)
-        assert sum(drawn[label] < dealt[label] for label in dealt) < batch_size // num_instances
+    theirs = golden[f"{prefix}_indices"]
+    assert_sampled_as_published(theirs, labels, batch_size, num_instances)  # the check itself
+    assert len(theirs) == int(golden[f"{prefix}_n_batches"]) * batch_size
+    for sampler in pk_samplers(labels, golden["ris_cams"], batch_size, num_instances, seed=int(golden["base"])):
+        assert sampler.max_batches == int(golden[f"{prefix}_len_method"]) // batch_size
+        assert len(theirs) // batch_size <= sampler.max_batches
+        for epoch in range(20):
+            flat = np.concatenate(list(sampler.batches(epoch, 0)))
+            dealt, drawn = assert_sampled_as_published(flat, labels, batch_size, num_instances)
+            assert sum(drawn[label] < dealt[label] for label in dealt) < batch_size // num_instances
 
 
 @pytest.mark.parametrize(
     ("key", "batch", "instances"), helpers.cases(FILE, r"(p[lk]s_b(\d+)_k(\d+)_(?:indices|batches))")
 )
 def test_pseudo_labels(key, batch, instances):
+    """The sampler of pseudo labels (pls: flat indices) and that of the proxies (pks: batches); -1 is skipped."""
     golden, batch_size, num_instances = helpers.load(FILE), int(batch), int(instances)
-    labels = golden["pls_labels"]
-    assert_sampled_as_published(golden[key].ravel(), labels, batch_size, num_instances)
-    sampler = IdentitySampler(np.arange(len(labels)), batch_size, num_instances, seed=0)
-    sampler.set_targets(labels)
-    for epoch in range(20):
-        flat = np.concatenate(list(sampler.batches(epoch, 0)))
-        assert_sampled_as_published(flat, labels, batch_size, num_instances)
+    labels, camids = golden["pls_labels"], np.arange(len(golden["pls_labels"])) % 3
+    assert (labels < 0).any()
+    dealt, _ = assert_sampled_as_published(golden[key].ravel(), labels, batch_size, num_instances)
+    if key.startswith("pls"):
+        assert sum(dealt.values()) == int(golden["pls_len"])
+    for sampler in pk_samplers(np.full(len(labels), -1), camids, batch_size, num_instances, seed=0):
+        sampler.set_targets(labels)
+        assert sampler.max_batches == sum(dealt.values()) // batch_size
+        assert golden[key].size // batch_size <= sampler.max_batches
+        for epoch in range(20):
+            flat = np.concatenate(list(sampler.batches(epoch, 0)))
+            _, drawn = assert_sampled_as_published(flat, labels, batch_size, num_instances)
+            assert sum(drawn[label] < dealt[label] for label in dealt) < batch_size // num_instances

@@ -147,6 +147,29 @@ def test_approximate_kinds_find_most_of_the_nearest(factory):
         assert shared > 0.8
 
 
+@pytest.mark.parametrize(("factory", "key"), [("IVF64,Flat", "nprobe"), ("HNSW4", "ef_search")])
+def test_how_hard_it_looks_can_be_set_at_any_time_and_is_kept(factory, key, tmp_path):
+    generator = np.random.default_rng(0)
+    features = generator.standard_normal((3000, 16), dtype=np.float32)
+    queries = generator.standard_normal((20, 16), dtype=np.float32)
+    index, exact = GalleryIndex(16, factory, **{key: 1}), GalleryIndex(16)
+    for gallery_index in (index, exact):
+        gallery_index.add(features, np.arange(3000))
+    expected = exact.search(queries, 1).ids
+    index.save(tmp_path)
+    loaded, shares = GalleryIndex.load(tmp_path), []
+    for effort in (1, 3000):
+        setattr(loaded, key, effort)
+        assert getattr(loaded, key) == effort
+        shares.append((loaded.search(queries, 1).ids == expected).mean())
+    assert shares[0] < 0.8 and shares[1] == 1
+    loaded.save(tmp_path)
+    assert getattr(GalleryIndex.load(tmp_path), key) == 3000
+    with pytest.raises(ValueError, match="at least 1"):
+        setattr(loaded, key, 0)
+    assert getattr(loaded, key) == 3000
+
+
 def test_removed_rows_leave_memory_where_faiss_can_let_them_go():
     sizes = {}
     for factory in ("Flat", "PQ4x4", "SQ8", "IVF4,Flat", "PCA4,Flat", "HNSW8"):

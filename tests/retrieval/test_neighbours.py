@@ -189,6 +189,19 @@ def test_features_of_a_dead_model_take_no_exact_sums(monkeypatch, value):
     assert sum(computed) == 0
 
 
+def test_rows_that_are_searched_again_copy_no_more_features_than_the_setting_allows(monkeypatch):
+    """Too many copies for the candidates, so that whole rows are searched: 300 images of 64 numbers in parts of 10."""
+    rows = np.repeat(random_rows(0, 3, 64, 0), 100, axis=0)
+    widths, shifted = [], SquaredDistances._shifted
+    monkeypatch.setattr(
+        SquaredDistances, "_shifted", lambda *features: widths.append(len(features[1])) or shifted(*features)
+    )
+    found = nearest_neighbours(rows, k=4, block_bytes=10 * 64 * 8)
+    expected = [[i, *[j for j in range(i // 100 * 100, 300) if j != i][:3]] for i in range(300)]
+    assert found.indices.tolist() == expected
+    assert max(widths) == 128, "of the norms, which are computed in parts of their own"
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_lists_are_the_same_on_cuda(clustered):
     rows = torch.from_numpy(clustered(500, width=64, noise=0.05))

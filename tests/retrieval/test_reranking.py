@@ -46,6 +46,37 @@ def test_blocks_are_the_rows_in_turn(clustered):
     np.testing.assert_allclose(np.concatenate(blocks), whole, atol=1e-6)
 
 
+@given(
+    seed=st.integers(0, 10**6),
+    queries=st.integers(1, 6),
+    images=st.integers(1, 14),
+    k=st.sampled_from([(1, 1), (4, 2), (3, 9), (50, 40)]),
+    lambda_value=st.sampled_from([0.0, 0.3, 1.0]),
+    levels=st.integers(0, 3),
+    added_levels=st.sampled_from([None, 0, 2]),
+    block_bytes=st.sampled_from([1, 700, 10**7]),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_matrix_is_that_of_the_blocks(seed, queries, images, k, lambda_value, levels, added_levels, block_bytes):
+    """Whose original distances are computed anew: copies, distances that are added, blocks of any size."""
+    generator, count = np.random.default_rng(seed), queries + images
+
+    def draw(shape, levels):
+        return generator.integers(0, levels, shape).astype(np.float64) if levels else generator.random(shape)
+
+    query, gallery = np.split(draw((count, 3), levels), [queries])
+    options = {"lambda_value": lambda_value, "block_bytes": block_bytes}
+    if added_levels is not None:
+        added = draw((count, count), added_levels)
+        options["added_distances"] = added + added.T
+    whole = rerank(query, gallery, *k, **options)
+    rows, blocks = zip(*rerank_blocks(query, gallery, *k, **options), strict=True)
+    assert [row for part in rows for row in range(part.start, part.stop)] == list(range(queries))
+    np.testing.assert_allclose(whole, np.concatenate(blocks), atol=1e-6)
+    again = rerank(query, gallery, *k, **options | {"block_bytes": 64 * 2**20})
+    np.testing.assert_allclose(whole, again, atol=1e-6)
+
+
 def test_copies_of_one_image_are_at_no_distance():
     same = np.full((12, 4), 0.7, dtype=np.float32)
     np.testing.assert_array_equal(rerank(same[:2], same[2:], 20, 6), 0)
@@ -86,6 +117,11 @@ def test_bad_input_is_named(clustered):
         rerank(query, gallery[:, :5])
     with pytest.raises(ValueError, match=r"must be \[30, 30\]"):
         rerank(query, gallery, added_distances=np.zeros((10, 20)))
+    for value in (np.nan, 1e300):  # the second is infinite as float32
+        added = np.zeros((30, 30))
+        added[2, 7] = added[7, 2] = value
+        with pytest.raises(ValueError, match="must be finite .as float32. and symmetric"):
+            rerank(query, gallery, added_distances=added)
     gallery[3] = np.nan
     with pytest.raises(ValueError, match="1 of 20 gallery features hold NaN.*position 3"):
         rerank(query, gallery)

@@ -1,3 +1,4 @@
+import io
 import logging
 import sys
 
@@ -65,3 +66,15 @@ def test_tensorboard_scalars(tmp_path):
     events = EventAccumulator(str(tmp_path))
     events.Reload()
     assert [(event.step, event.value) for event in events.Scalars("loss_id")] == [(3, 0.25)]
+
+
+def test_names_outside_utf8_reach_file_and_terminal(tmp_path, monkeypatch):
+    screen = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setattr(logging, "raiseExceptions", True)
+    logger = setup_logger(tmp_path)
+    for handler in logger.handlers:
+        monkeypatch.setattr(handler, "handleError", lambda record: pytest.fail("the message is lost"))
+    logger.warning("%s is broken", "J\u00fcrgen/caf\udce9.jpg")
+    assert r"Jürgen/caf\udce9.jpg is broken" in (tmp_path / "log.txt").read_text(encoding="utf-8")
+    assert rb"J\xfcrgen/caf\udce9.jpg is broken" in screen.buffer.getvalue()

@@ -58,7 +58,7 @@ class OwnDataset(ReIDDataset):
             raise ConfigError(f"DATASETS.OWN_DATA.KIND must be one of {', '.join(KINDS)}, got '{kind}'.")
         self.name, self.kind = self.name_of(path), kind
         self.root = Path(os.path.abspath(Path(root).expanduser()))
-        self.location = self.root / Path(path).expanduser()
+        self.location = Path(os.path.abspath(self.root / Path(path).expanduser()))
         if not self.location.exists():
             raise FileNotFoundError(
                 f"{type(self).__name__}:{path}: {printable(self.location)} does not exist. The path is taken from "

@@ -142,3 +142,12 @@ def test_the_result_does_not_depend_on_the_order_of_the_listing(shop, monkeypatc
     monkeypatch.setattr(os, "scandir", Backwards)
     assert [below(shop, split) for split in splits(ImageFolder(str(shop.parent), "shop"))] == expected
     assert re.search("z_c2", expected[0][0][0])
+
+
+def test_links_in_a_circle(shop):
+    (shop / "train" / "a" / "circle.jpg").symlink_to("circle.jpg")
+    (shop / "train" / "circle").symlink_to("circle")
+    with pytest.raises(FileNotFoundError, match=r"1 images in .*train are links that lead to no file: a/circle\.jpg"):
+        ImageFolder(str(shop.parent), "shop")
+    (shop / "train" / "a" / "circle.jpg").unlink()
+    assert ImageFolder(str(shop.parent), "shop").pid_values == ("a", "b", "c")

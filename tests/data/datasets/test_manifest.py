@@ -164,6 +164,8 @@ def test_a_column_that_looks_like_a_known_one_is_a_warning(tmp_path, caplog):
         ("path,pid,split\na.jpg,1,train\nb.jpg,,gallery\n", "line 3: a gallery image needs an identity"),
         ("path,pid,viewid\na.jpg,1,0\nb.jpg,1,left\n", "line 3: the viewpoint must be a whole number.*'left'"),
         ("path,pid,viewid\na.jpg,1,-2\n", "line 2: the viewpoint"),
+        ("path,pid,split\na.jpg,1,train\nb.jpg,nan,query\n", "line 3: a query image needs an identity"),
+        ("path,pid\na.jpg,1\nx\0.jpg,1\n", r"a\.csv, line 2 or one of the next 2: A path cannot hold a zero character"),
         ("path,pid,camid\na.jpg,1,0\nb.jpg,1,\nc.jpg,1,\n", "2 of 3 images have no camera .the first in line 3"),
         ("path,pid\na.jpg,1\nx/b.jpg,1\nx/../a.jpg,2\n", r"1 images are listed more than once: x/\.\./a\.jpg"),
         ("path,pid\na.jpg,1\n{here}/a.jpg,1\n", r"1 images are listed more than once: .*/a\.jpg"),
@@ -183,6 +185,8 @@ def test_what_cannot_be_used_is_named(tmp_path, content, message):
         ("a.jsonl", '{"path": "a.jpg", "pid": [1]}\n', r"line 1: the pid cannot be used: \[1\] is neither text"),
         ("a.jsonl", '{"path": "a.jpg", "pid": true}\n', "line 1: the pid cannot be used: True"),
         ("a.jsonl", '{"path": "a.jpg"}\n', "has no column 'pid'"),
+        ("a.jsonl", "[" * 100_000, "line 1: not readable as JSON"),
+        ("a.jsonl", '{"path": "\\ud800.jpg", "pid": 1}\n', r"a\.jsonl, line 1 or .*surrogates not allowed"),
         ("a.parquet", "no Parquet", "is not readable as Parquet"),
         ("a.xlsx", "x", r"not a manifest: it must be a file that ends in one of \.csv, \.tsv, \.jsonl"),
     ],
@@ -198,3 +202,19 @@ def test_no_such_manifest_and_no_such_kind(tmp_path):
         Manifest(str(tmp_path), "a.csv")
     with pytest.raises(ConfigError, match="KIND must be one of person, vehicle, got 'dog'"):
         Manifest(str(tmp_path), "a.csv", kind="dog")
+
+
+def test_what_table_programs_write_for_no_identity(tmp_path):
+    (tmp_path / "a.csv").write_text(
+        "path,pid,split\na.jpg,7.0,train\nb.jpg,-1.0,train\nc.jpg,nan,train\nd.jpg,NaN,train\ne.jpg,-1.0,gallery\n"
+    )
+    dataset = Manifest(str(tmp_path), "a.csv", check_files=False)
+    assert dataset.pid_values == ("7.0",)
+    assert dataset.train.pids.tolist() == [0, -1, -1, -1] and dataset.gallery.pids.tolist() == [-1]
+
+
+def test_a_manifest_beside_the_root_knows_its_images_by_every_path(tmp_path):
+    (tmp_path / "root").mkdir()
+    (tmp_path / "a.csv").write_text(f"path,pid\na.jpg,1\n{tmp_path}/a.jpg,2\n")
+    with pytest.raises(ValueError, match="1 images are listed more than once"):
+        Manifest(str(tmp_path / "root"), "../a.csv", check_files=False)

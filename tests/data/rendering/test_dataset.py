@@ -18,6 +18,7 @@ NAMES = {
     "msmt17_v2": r"\d{4}_\d{3}_\d\d_\d{4}(morning|noon|afternoon)_\d{4}_\d\.jpg",
     "msmt17_market": r"\d{4}_c\d+_\d{4}\.jpg",
     "dukemtmc": r"\d{4}_c[1-8]_f\d{7}\.jpg",
+    "occluded_duke": r"\d{4}_c[1-8]_f\d{7}\.jpg",
     "cuhk03_labeled": r"\d{4}_c[12]_\d+\.png",
     "cuhk03_detected": r"\d{4}_c[12]_\d+\.png",
     "veri776": r"\d{4}_c\d{3}_\d{8}_\d\.jpg",

@@ -176,3 +176,17 @@ def test_processes_share_each_global_batch(name, world_size, iterations, market)
     for batch in whole:
         assert len(set(batch)) == 8, "here every identity has K images, so that disjoint shares share no image"
     assert [indices(rank, world_size, 1) for rank in range(world_size)] == [share[1:] for share in shares]
+
+
+@every_sampler
+def test_a_pass_is_counted_once_with_the_same_targets(name, monkeypatch):
+    first, second = np.repeat(np.arange(6), 3), np.repeat(np.arange(3), 6)
+    sampler, camids = build(name, first, np.arange(18) % 4), np.arange(18) % 4
+    drawn, draw = [], type(sampler).draw
+    monkeypatch.setattr(type(sampler), "draw", lambda self, *place: drawn.append(place) or draw(self, *place))
+    for place in [(0, 0)] * 5 + [(1, 0), (1, 1), (1, 1)]:
+        assert sampler.length(*place) == len(list(build(name, first, camids).draw(*place)))
+    drawn.clear()
+    assert sampler.length(1, 1) and not drawn
+    sampler.set_targets(second)
+    assert sampler.length(1, 1) == len(list(build(name, second, camids).draw(1, 1)))

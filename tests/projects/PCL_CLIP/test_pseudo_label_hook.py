@@ -2,6 +2,7 @@
 
 import csv
 import math
+import shutil
 from collections import Counter
 
 import pytest
@@ -87,6 +88,34 @@ def test_labels_reach_batches_and_memories(clusters_trainer):
         assert sorted(counted.values()) == [4, 4], "sampled by proxy"
     for old, new in zip(watch.steps[:2], watch.steps[1:3], strict=True):
         assert (old[1] != new[1]).any(dim=1).sum() == 2
+
+
+def test_cameras_of_joined_sets_are_kept_apart(
+    given_labels, clusters_trainer, clusters_market, unlabelled_folder, tmp_path
+):
+    """The same images as two sets, whose cameras have equal numbers: a cluster has proxies of each set's own."""
+    for root in (clusters_market, unlabelled_folder):
+        shutil.copytree(root, tmp_path / "both", dirs_exist_ok=True)
+    given_labels(sorted_clusters([4] * 7, 2) * 2)
+    watch = Watch()
+    trainer = clusters_trainer(
+        DATASETS__ROOT=tmp_path / "both",
+        DATASETS__TRAIN=["Market1501", "ImageFolder:street"],
+        DATASETS__OWN_DATA__PATTERN="_c(?P<camid>[0-9])",
+        DATASETS__OWN_DATA__UNLABELLED=True,
+        SOLVER__BASE_LR=1e-9,
+        **ALL,
+    )
+    train(trainer, watch)
+    camids = trainer.training_set.camids
+    assert camids[30:].tolist() == (camids[:30] + 3).tolist(), "cameras 0 to 2 and 3 to 5"
+    features, (_, proxies) = watch.starts[0]
+    pairs = sorted({*zip(watch.labels[0].tolist(), camids.tolist(), strict=True)} - {(-1, 2), (-1, 5)})
+    assert len(pairs) == len(proxies) == 26
+    for proxy, (label, camera) in zip(proxies, pairs, strict=True):
+        mean = F.normalize(features[(watch.labels[0] == label) & (camids == camera)].mean(dim=0), dim=0)
+        torch.testing.assert_close(proxy, mean)
+    assert all(torch.equal(batch["camids"], camids[batch["indices"]]) for batch in watch.batches)
 
 
 def test_clusters_alone_are_sampled_by_cluster(clusters_trainer):
@@ -245,6 +274,29 @@ def test_a_model_that_takes_no_pseudo_labels(clusters_config, clusters_run, caps
     assert "set MODEL.META_ARCHITECTURE ClusterContrastiveCLIP" in " ".join(capsys.readouterr().out.split())
 
 
-def test_labels_that_nobody_makes(clusters_config, clusters_run, capsys):
-    assert main(["--config-file", clusters_config, *clusters_run(HOOKS=[])]) == 2
-    assert "All 30 targets are -1" in " ".join(capsys.readouterr().out.split())
+def test_labels_that_nobody_makes(clusters_config, clusters_run, market_config, small_run, capsys, monkeypatch):
+    monkeypatch.setattr("reid_core.engine.default_trainer.build_datasets", lambda *arguments: pytest.fail("read"))
+    for config, words, hook in (
+        (clusters_config, clusters_run(HOOKS=[]), "none"),
+        (market_config, small_run(DATASETS__USE_LABELS=False), "PrototypeMemoryHook"),
+    ):
+        assert main(["--config-file", config, *words]) == 2
+        text = " ".join(capsys.readouterr().out.split())
+        assert f"DATASETS.USE_LABELS is False, and no hook of HOOKS ({hook}) makes pseudo labels" in text
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ("PseudoLabelHook", "Two hooks are named 'PseudoLabelHook'"),
+        ("PrototypeMemoryHook", "a memory of identities, which ClusterContrastiveCLIP has not"),
+    ],
+)
+def test_a_hook_too_many(clusters_config, clusters_run, capsys, other, message):
+    assert main(["--config-file", clusters_config, *clusters_run(HOOKS=["PseudoLabelHook", other])]) == 2
+    assert message in " ".join(capsys.readouterr().out.split())
+
+
+def test_more_neighbours_than_images_are_one_cluster_and_named(clusters_config, clusters_run, capsys):
+    assert main(["--config-file", clusters_config, *clusters_run(PCL__CLUSTERING__K1=1000)]) == 2
+    assert "lower PCL.CLUSTERING.EPS (now 0.5) or K1 (1000)" in " ".join(capsys.readouterr().out.split())

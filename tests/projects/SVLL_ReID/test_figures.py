@@ -20,6 +20,15 @@ from tests.paths import ROOT
 SMALL = ["--identities", "3", "--images", "4"]
 
 
+def config_of(path):
+    """The config of a checkpoint, as the commands make it."""
+    return figures.config_for_report(None, ["MODEL.WEIGHTS", str(path)])
+
+
+def model_of(cfg):
+    return figures.model_with_test_sets(cfg, {}, cfg.MODEL.WEIGHTS)[0]
+
+
 @pytest.fixture(scope="module", params=["CLIP_ReID/configs/market_vit.yml", "SVLL_ReID/configs/market.yml"])
 def run(request, small_market, small_clip, tmp_path_factory):
     """The output folder of a run whose checkpoints of both stages are kept, with side information of cameras."""
@@ -59,11 +68,12 @@ def test_a_checkpoint_of_stage_one_shows_its_own_prompts(run, stage_ends, tmp_pa
     words = ["MODEL.WEIGHTS", str(stage_ends[1]), "OUTPUT_DIR", str(tmp_path), "SOLVER.MAX_EPOCHS", "0"]
     words += ["STAGES.PROMPTS.CHECKPOINT_PERIOD", "1"]
     assert train(["--config-file", str(run / "config.yaml"), *words]) == 0
-    trained = figures.TrainedModel(list_checkpoints(tmp_path)[-1])
-    assert not trained.content["model"]["text_features"].any()
-    expected = trained.build(num_identities=6).text.all_features()
-    assert torch.equal(figures.text_features(trained), expected)
-    assert not torch.allclose(expected, figures.text_features(figures.TrainedModel(stage_ends[1])))
+    cfg = config_of(list_checkpoints(tmp_path)[-1])
+    content = read_checkpoint(cfg.MODEL.WEIGHTS)
+    assert not content["model"]["text_features"].any()
+    expected = figures.build_trained(cfg, content, "", torch.device("cpu"), num_identities=6).eval().text.all_features()
+    assert torch.equal(figures.text_features(cfg), expected)
+    assert not torch.allclose(expected, figures.text_features(config_of(stage_ends[1])))
 
 
 def picture(path) -> Image.Image:
@@ -71,35 +81,38 @@ def picture(path) -> Image.Image:
 
 
 def test_the_prompts_at_the_end_of_stage_one_give_the_fixed_text_features(stage_ends):
-    learned, fixed = (figures.text_features(figures.TrainedModel(path)) for path in stage_ends)
+    learned, fixed = (figures.text_features(config_of(path)) for path in stage_ends)
     assert torch.equal(fixed, read_checkpoint(stage_ends[1])["model"]["text_features"])
     assert fixed.norm(dim=1).min() > 0
     torch.testing.assert_close(learned, fixed, rtol=1e-5, atol=1e-6)
 
 
-def test_image_features_are_those_of_a_plain_forward_pass(stage_ends):
-    trained = figures.TrainedModel(stage_ends[1])
-    dataset, records = figures.choose_images(trained.cfg, 3, 4, seed=0)
-    model, resize = trained.build(), Resize(trained.cfg.INPUT.SIZE_TEST)
+def test_image_features_are_those_of_a_plain_forward_pass(stage_ends, monkeypatch):
+    cfg = config_of(stage_ends[1])
+    records = figures.choose_images(cfg, 3, 4, seed=0)[1]
+    model, resize = model_of(cfg), Resize(cfg.INPUT.SIZE_TEST)
     assert model.backbone.cv_embed.any()  # side information that is seen in the features
     with torch.no_grad():
         features = [
             model({"images": resize(read_image(record.path))[None], "camids": torch.tensor([record.camid])})[0]
             for record in records
         ]
-    found = figures.encode(model, trained.batches(model, dataset, records))
-    torch.testing.assert_close(found, torch.stack(features), rtol=1e-4, atol=1e-5)
+    panels = {}
+    drawn = figures.image_tsne({"a": cfg}, 3, 4)
+    monkeypatch.setattr(figures, "embedding_figure", lambda found, *_: panels.update(found))
+    figures.image_tsne({"a": cfg}, 3, 4)
+    torch.testing.assert_close(panels["a"][0], torch.stack(features), rtol=1e-4, atol=1e-5)
     expected = identity_distances(torch.stack(features), torch.tensor([record.pid for record in records]))
-    assert figures.image_tsne({"a": trained}, 3, 4).numbers == {"a": pytest.approx(expected, rel=1e-3)}
+    assert drawn.numbers == {"a": pytest.approx(expected, rel=1e-3)}
 
 
 def test_attention_is_that_of_the_images_beside_it(stage_ends, monkeypatch):
     drawn = {}
     monkeypatch.setattr(figures, "attention_figure", lambda *arguments: drawn.update(arguments=arguments) or b"")
-    trained = figures.TrainedModel(stage_ends[1])
-    assert figures.attention({"a": trained}, 3, 2) == b""
+    cfg = config_of(stage_ends[1])
+    assert figures.attention({"a": cfg}, 3, 2) == b""
     images, columns, names, _ = drawn["arguments"]
-    model, records = trained.build(), figures.choose_images(trained.cfg, 3, 2, seed=0)[1]
+    model, records = model_of(cfg), figures.choose_images(cfg, 3, 2, seed=0)[1]
     camids = torch.tensor([record.camid for record in records])
     expected = model.backbone.forward_attention(model.normalise(images), camids).rollout
     torch.testing.assert_close(columns["a"], expected)
@@ -194,7 +207,7 @@ def test_a_backbone_without_attention_is_named(stage_ends, monkeypatch, capsys):
     [
         (["--checkpoint", "{run}/missing.pt"], "There is no checkpoint"),
         (["--checkpoint", "{run}/log.txt"], "log.txt was refused"),
-        (["--checkpoint", "{run}/best.pt", "--config-file", "none.yml"], "no none.yml for"),
+        (["--checkpoint", "{run}/best.pt", "--config-file", "none.yml"], "none.yml does not exist"),
         (["--checkpoint", "{run}/best.pt", "--checkpoint", "{run}/best.pt"], "named twice"),
         (["--checkpoint", "{run}/best.pt", "--output", "a.svg"], "give it the ending .png"),
         (["--checkpoint", "{run}/best.pt", "--images", "0"], "must be positive"),

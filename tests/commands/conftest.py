@@ -1,0 +1,5 @@
+"""The small trained run of the inference tests."""
+
+from tests.inference.conftest import checkpoint, gallery
+
+__all__ = ["checkpoint", "gallery"]
