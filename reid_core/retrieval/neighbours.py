@@ -162,7 +162,7 @@ def _fill(between: np.ndarray, block: Tensor, rows: slice, columns: slice, split
     above, right = slice(rows.start, min(rows.stop, split)), slice(max(columns.start, split), columns.stop)
     if above.start < above.stop and right.start < right.stop:
         part = block[: above.stop - rows.start, right.start - columns.start :]
-        between[above, right.start - split : right.stop - split] = part.cpu().numpy()
+        torch.from_numpy(between[above, right.start - split : right.stop - split]).copy_(part)
 
 
 def _count(mask: Tensor) -> int:

@@ -163,21 +163,22 @@ def test_damaged_folders(packed, tmp_path, file, content, text):
 
 @pytest.fixture
 def pack(monkeypatch, capsys):
-    """pack(*words) -> (exit code, what the command showed)."""
+    """pack(*words) -> (exit code, the command's result, its log)."""
 
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["pack_model.py", *map(str, words)])
         with pytest.raises(SystemExit) as stop:
             runpy.run_path(str(ROOT / "tools" / "pack_model.py"), run_name="__main__")
-        return stop.value.code, capsys.readouterr().out
+        shown = capsys.readouterr()
+        return stop.value.code, shown.out, shown.err
 
     return run
 
 
 def test_the_command(checkpoint, tmp_path, pack):
-    code, shown = pack(checkpoint, tmp_path / "model", "--name", "mine")
-    assert (code, shown.splitlines()[-1]) == (0, str(tmp_path / "model"))
+    code, result, _ = pack(checkpoint, tmp_path / "model", "--name", "mine")
+    assert (code, result) == (0, f"{tmp_path / 'model'}\n")
     assert ModelCard.load(tmp_path / "model" / "README.md").data.model_name == "mine"
-    code, shown = pack(tmp_path / "gone.pt", tmp_path / "x")
-    assert (code, len(shown.splitlines())) == (2, 1)
-    assert "There is no checkpoint" in shown
+    code, result, log = pack(tmp_path / "gone.pt", tmp_path / "x")
+    assert (code, result, len(log.splitlines())) == (2, "", 1)
+    assert "There is no checkpoint" in log
