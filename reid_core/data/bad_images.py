@@ -13,7 +13,7 @@ import numpy as np
 
 from reid_core.config import ConfigError
 from reid_core.data.datasets.base import SPLITS, ReIDDataset
-from reid_core.data.images import read_image
+from reid_core.data.images import reason_of_refusal
 from reid_core.data.threads import map_in_threads
 from reid_core.utils import comm
 from reid_core.utils.logging import get_logger
@@ -48,7 +48,7 @@ def find_bad_images(paths: Sequence[str], num_threads: int = 1) -> dict[int, str
     The processes share the work, and all of them get the whole.
     """
     mine = range(comm.rank(), len(paths), comm.world_size())
-    reasons = map_in_threads(lambda position: _refusal(paths[position]), mine, num_threads)
+    reasons = map_in_threads(lambda position: reason_of_refusal(paths[position]), mine, num_threads)
     bad = {position: reason for position, reason in zip(mine, reasons, strict=True) if reason}
     return dict(sorted(entry for part in comm.all_gather_objects(bad) for entry in part.items()))
 
@@ -91,11 +91,3 @@ def _leave_out(dataset: ReIDDataset, num_threads: int) -> ReIDDataset:
     checked = sum(len(getattr(dataset, split)) for split in SPLITS)
     get_logger().info(f"{dataset.name}: {checked} images checked in {time.perf_counter() - began:.0f} s.")
     return remaining
-
-
-def _refusal(path: str) -> str:
-    try:
-        read_image(path)
-    except OSError as error:
-        return str(error)
-    return ""

@@ -107,6 +107,15 @@ def _reduction(height: int, width: int, at_least: Sequence[int] | None) -> int:
     return next(factor for factor in (8, 4, 2, 1) if factor <= max(room, 1))
 
 
+def reason_of_refusal(path: str) -> str:
+    """Why `read_image` refuses a file, in words; "" if it does not."""
+    try:
+        read_image(path)
+    except OSError as error:
+        return str(error)
+    return ""
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16-bit grayscale: Pillow's own conversion clips at 255 instead of scaling
         values = np.asarray(image).astype(np.int64) >> 8

@@ -16,7 +16,7 @@ from reid_core.data.datasets.manifest_files import Block, read_blocks
 from reid_core.data.datasets.own_data import as_text
 from reid_core.data.feature_files import Column
 from reid_core.data.image_table import PathColumn
-from reid_core.data.images import read_image
+from reid_core.data.images import reason_of_refusal
 from reid_core.inference.inputs import IMAGE_SUFFIXES
 
 LABELS = ("pid", "camid", "viewid", "split", "timestamp")
@@ -85,7 +85,7 @@ class ImageFiles(ImageSource):
 
     def refused(self, rows: np.ndarray, num_threads: int) -> dict[int, str]:
         with ThreadPoolExecutor(max(num_threads, 1)) as threads:
-            reasons = threads.map(lambda row: _refusal(self.paths[row]), rows)
+            reasons = threads.map(lambda row: reason_of_refusal(self.paths[row]), rows)
             return {int(row): reason for row, reason in zip(rows, reasons, strict=True) if reason}
 
 
@@ -257,11 +257,3 @@ def _texts(path: Path, block: Block, name: str) -> Sequence[str]:
         except ValueError as error:
             raise ValueError(f"{printable(path)}, {block.line(place)}: the {name} cannot be used: {error}.") from None
     return texts
-
-
-def _refusal(path: str) -> str:
-    try:
-        read_image(path)
-    except OSError as error:
-        return str(error)
-    return ""

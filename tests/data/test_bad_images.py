@@ -63,7 +63,7 @@ def test_skipping_leaves_them_out_and_lists_them(damaged, log):
 
 
 def test_raising_is_the_default_and_looks_at_nothing(damaged, log, monkeypatch):
-    monkeypatch.setattr("reid_core.data.bad_images.read_image", None)
+    monkeypatch.setattr("reid_core.data.bad_images.reason_of_refusal", None)
     assert config().INPUT.ON_BAD_IMAGE == "raise"
     (same,) = apply_bad_image_policy({"Market1501": damaged}, "raise").values()
     assert same is damaged and not skipped_images(same) and not count_skipped(same)

@@ -7,7 +7,7 @@ from PIL import Image
 
 from reid_core.data import images as decoding
 from reid_core.data import read_image
-from reid_core.data.images import read_size
+from reid_core.data.images import read_size, reason_of_refusal
 
 
 @pytest.fixture
@@ -73,6 +73,16 @@ def encoded(pixels, kind):
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, kind)
     return buffer.getvalue()
+
+
+def test_the_reason_of_a_refusal_is_the_error_s_text(tmp_path, pixels):
+    good, bad = tmp_path / "good.jpg", tmp_path / "bad.jpg"
+    good.write_bytes(encoded(pixels, "JPEG"))
+    bad.write_bytes(b"")
+    with pytest.raises(OSError) as raised:
+        read_image(str(bad))
+    assert reason_of_refusal(str(bad)) == str(raised.value) != ""
+    assert reason_of_refusal(str(good)) == ""
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])

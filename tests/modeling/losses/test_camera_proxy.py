@@ -97,7 +97,7 @@ def choose_online(case, image, num_positives=3, num_negatives=50, balance=0.15):
     return positives, [proxy for proxy in ranked if proxy not in positives][:num_negatives]
 
 
-def check(case, loss, choose):
+def assert_equals_loop(case, loss, choose):
     """Value and gradient of the loss are those of the loop. Returns the gradient."""
     expected = loop(case, choose)
     torch.testing.assert_close(loss, expected)
@@ -119,14 +119,14 @@ CASES = st.builds(
 @settings(deadline=None, max_examples=40)
 @given(case=CASES)
 def test_intra_matches_a_loop(case):
-    check(case, intra(case), choose_intra)
+    assert_equals_loop(case, intra(case), choose_intra)
 
 
 @settings(deadline=None, max_examples=40)
 @given(case=CASES, num_negatives=st.sampled_from([1, 2, 5, 50]))
 def test_offline_matches_a_loop(case, num_negatives):
     choose = functools.partial(choose_offline, num_negatives=num_negatives)
-    check(case, offline(case, num_negatives=num_negatives), choose)
+    assert_equals_loop(case, offline(case, num_negatives=num_negatives), choose)
 
 
 @settings(deadline=None, max_examples=60)
@@ -138,7 +138,7 @@ def test_offline_matches_a_loop(case, num_negatives):
 )
 def test_online_matches_a_loop(case, num_positives, num_negatives, balance):
     options = {"num_positives": num_positives, "num_negatives": num_negatives, "balance": balance}
-    check(case, online(case, **options), functools.partial(choose_online, **options))
+    assert_equals_loop(case, online(case, **options), functools.partial(choose_online, **options))
 
 
 @settings(deadline=None, max_examples=60)
@@ -187,13 +187,13 @@ def test_a_camera_with_one_proxy_adds_nothing_to_intra():
     loss = intra(alone)
     assert loss == 0 and not torch.autograd.grad(loss, alone["features"])[0].any()
     both = hand_made([0, 0, 1], [0, 1, 0], own=[1, 1, 0])
-    gradient = check(both, intra(both), choose_intra)
+    gradient = assert_equals_loop(both, intra(both), choose_intra)
     assert not gradient[:2].any() and gradient[2].any()
 
 
 def test_a_cluster_of_one_proxy_is_an_ordinary_target():
     case = hand_made([0, 0, 1, 2], [0, 1, 0, 1], own=[2, 3])
-    check(case, offline(case), choose_offline)
+    assert_equals_loop(case, offline(case), choose_offline)
     few = offline(case, num_negatives=1)
     assert few < offline(case)
     torch.testing.assert_close(offline(case), offline(case, num_negatives=3))  # three others are all there are
@@ -207,14 +207,14 @@ def test_where_there_is_nothing_to_be_told_from_the_losses_are_zero():
 
 def test_one_cluster_of_several_proxies_pulls_towards_all_of_them():
     case = hand_made([0, 0, 0], [0, 1, 2], own=[0])
-    gradient = check(case, offline(case), choose_offline)
+    gradient = assert_equals_loop(case, offline(case), choose_offline)
     assert gradient.any()
 
 
 def test_more_positives_than_cameras_are_all_cameras():
     case = hand_made([0, 0, 1, 1, 2], [0, 1, 0, 1, 1], own=[0, 3, 4])
     expected = online(case, num_positives=2)
-    check(case, expected, functools.partial(choose_online, num_positives=2))
+    assert_equals_loop(case, expected, functools.partial(choose_online, num_positives=2))
     assert online(case, num_positives=1) != expected
     for number in (3, 20):  # there are two cameras
         torch.testing.assert_close(online(case, num_positives=number), expected)
